@@ -150,7 +150,9 @@ def load_factory(text: str, error: type[FastmatchError]) -> Callable[[], Any]:
     try:
         module = _import_file(Path(source)) if source.endswith(".py") else importlib.import_module(source)
     except Exception as reason:
-        raise error(f"cannot import {source}: {_one_line(reason)}; mend it, install it or give its path") from reason
+        raise error(
+            f"cannot import {source}: {_one_line(reason)}; mend it, install it, or write path/file.py:function"
+        ) from reason
     function = getattr(module, call.name, None)
     if not callable(function):
         raise error(f"{source} has no function {call.name!r}; name one that it defines at its top level")

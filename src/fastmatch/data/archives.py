@@ -16,6 +16,7 @@ from fastmatch.data.split import DataSet
 from fastmatch.errors import DataError
 
 KEYS = ("train_images", "train_labels", "test_images", "test_labels")
+_UNREADABLE = (OSError, ValueError, EOFError, AttributeError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def load_named_archive(name: str, data_dir: str | None) -> DataSet:
@@ -60,7 +61,7 @@ def _read(path: Path) -> list[np.ndarray]:
             return [archive[key] for key in KEYS]
     except FileNotFoundError as error:
         raise DataError(f"no data file {path}; check the path") from error
-    except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise DataError(f"cannot read {path}; it must be an .npz archive of plain numeric arrays") from error
 
 

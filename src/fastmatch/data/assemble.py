@@ -21,7 +21,8 @@ def assemble(name: str, train: Pair, test: Pair, *, normalise: bool) -> DataSet:
     ----------
     name : str
         The data string, for messages.
-    train, test : pair of inputs (N, ...) and integer labels (N,)
+    train, test : pair
+        Inputs (N, ...) and integer labels (N,).
     normalise : bool
         Inputs are images (N, C, H, W): subtract the mean and divide by the standard deviation of each channel, both
         taken over the whole training split. Eight-bit pixels are first scaled to [0, 1].
@@ -40,8 +41,9 @@ def assemble(name: str, train: Pair, test: Pair, *, normalise: bool) -> DataSet:
     mean, std = torch.zeros(1), torch.ones(1)
     if normalise:
         mean, std = _channel_statistics(train_inputs)
+        shift, scale = mean.float()[:, None, None], std.float()[:, None, None]
         for inputs in (train_inputs, test_inputs):
-            inputs.sub_(mean[:, None, None]).div_(std[:, None, None])
+            inputs.sub_(shift).div_(scale)
     return DataSet(
         name=name,
         train=Split(train_inputs, train_labels),
@@ -59,9 +61,9 @@ def _checked(pair: Pair, where: str) -> tuple[Tensor, Tensor]:
         raise DataError(f"{where} has {shapes}; it needs (N, ...) and (N,)")
     if inputs.numel() == 0:
         raise DataError(f"{where} is empty; it needs at least one example")
-    if labels.is_floating_point() or labels.dtype == torch.bool or labels.min() < 0:
+    if labels.is_floating_point() or labels.dtype == torch.bool or labels.long().min() < 0:
         raise DataError(f"{where} has labels that are not class indices; use integers from 0")
-    if inputs.is_complex() or not torch.isfinite(inputs).all():
+    if inputs.is_complex() or (inputs.is_floating_point() and not torch.isfinite(inputs).all()):
         raise DataError(f"{where} has inputs that are NaN, infinite or complex; use finite real numbers")
     return inputs, labels.long()
 
@@ -81,7 +83,7 @@ def _as_float(inputs: Tensor) -> Tensor:
 
 def _channel_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel, summed in float64 a chunk at a time; a constant channel gets 1."""
-    chunks = images.split(1024)
+    chunks = images.split(64)
     count = images.numel() // images.shape[1]
     total = torch.stack([chunk.double().sum((0, 2, 3)) for chunk in chunks]).sum(0)
     mean = total / count

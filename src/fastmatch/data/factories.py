@@ -41,4 +41,6 @@ def _pair(part: Any, data: str) -> Pair:
         return inputs, torch.tensor([int(label) for _, label in examples])
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise DataError(f"{data}: cannot read its examples ({reason}); give (input, label) items of one shape") from error
+        raise DataError(
+            f"{data}: cannot read its examples ({reason}); give (input, label) items of one shape"
+        ) from error

@@ -12,7 +12,7 @@ from fastmatch.errors import DataError
 def check_fit(module: nn.Module, data: DataSet) -> None:
     """Run two examples through ``module`` and check that it returns one logit or more for every class.
 
-    The module runs in eval mode, so no statistics move, and its mode is restored.
+    The module should be in eval mode, or running statistics will see the two examples.
 
     Raises
     ------
@@ -20,8 +20,6 @@ def check_fit(module: nn.Module, data: DataSet) -> None:
         The examples do not fit the network's input, or its output is not of shape (N, at least ``data.classes``).
     """
     examples = data.train.inputs[:2]
-    was_training = module.training
-    module.eval()
     try:
         with torch.no_grad():
             outputs = module(examples)
@@ -31,10 +29,10 @@ def check_fit(module: nn.Module, data: DataSet) -> None:
             f"{data.name} has examples of shape {data.input_shape}, which the network does not take ({reason});"
             " choose data or a network that fits"
         ) from error
-    finally:
-        module.train(was_training)
     if not (isinstance(outputs, Tensor) and outputs.ndim == 2 and len(outputs) == len(examples)):
-        raise DataError(f"the network does not return one row of logits per example of {data.name}; return (N, classes)")
+        raise DataError(
+            f"the network does not return one row of logits per example of {data.name}; return (N, classes)"
+        )
     if outputs.shape[1] < data.classes:
         raise DataError(
             f"{data.name} has {data.classes} classes but the network only {outputs.shape[1]} outputs;"

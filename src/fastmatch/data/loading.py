@@ -54,7 +54,7 @@ def load_data(
     DataError
         The string is unknown or malformed, the data are missing or unusable, or an argument is out of its range.
     """
-    loaded = _load(data, data_dir)
+    loaded = replace(_load(data, data_dir), name=data)
     if label_noise != 0.0:
         loaded = replace(loaded, train=_with_label_noise(loaded, label_noise, seed))
     return loaded if limit is None else loaded.take(limit)

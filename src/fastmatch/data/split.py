@@ -24,7 +24,9 @@ def batch_count(examples: int, size: int) -> int:
         ``size`` is below 2.
     """
     if size < 2:
-        raise OptionError(f"batch size {size} is too small; use at least 2, since batch normalisation refuses one example")
+        raise OptionError(
+            f"batch size {size} is too small; use at least 2, since batch normalisation refuses one example"
+        )
     return max(1, min(math.ceil(examples / size), examples // 2))
 
 
@@ -66,6 +68,13 @@ class Split:
             raise DataError(f"cannot take {n} examples; the limit must be at least 1")
         if n >= len(self):
             return self
+        return self._shuffled(n, seed)
+
+    def shuffle(self, seed: int = 0) -> Split:
+        """All examples in a pseudo-random order."""
+        return self._shuffled(len(self), seed)
+
+    def _shuffled(self, n: int, seed: int) -> Split:
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
         index = order[:n].to(self.labels.device)
         return Split(self.inputs[index], self.labels[index])

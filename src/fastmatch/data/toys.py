@@ -53,8 +53,7 @@ def moons(train: int = 512, test: int = 512, noise: float = 0.1, seed: int = 0) 
     if not 0 <= seed < 2**32:
         raise DataError(f"moons: seed={seed} must lie between 0 and 2**32 - 1")
     random = np.random.RandomState(seed)
-    name = f"moons(train={train}, test={test}, noise={noise}, seed={seed})"
-    return assemble(name, _draw(train, noise, random), _draw(test, noise, random), normalise=False)
+    return assemble("moons", _draw(train, noise, random), _draw(test, noise, random), normalise=False)
 
 
 def _draw(count: int, noise: float, random: np.random.RandomState) -> tuple[Tensor, Tensor]:

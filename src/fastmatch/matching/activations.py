@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from fastmatch import assignment, kernels
 from fastmatch.data import Split
 from fastmatch.errors import OptionError, SymmetryError
 from fastmatch.matching.match import GroupMatch, Match
+from fastmatch.matching.ties import settle_ties
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import GraphRunner, Group, PermutationSpec, Tap, trace_graph
 
@@ -36,7 +36,7 @@ def match_activations(
 
     A group is observed at the last elementwise operation before it is consumed (after the nonlinearity); all axes but that of
     the units are samples. Similarities are streamed: the activations of one batch are in memory at a time. Both networks run in
-    evaluation mode.
+    evaluation mode. Units that activations cannot tell apart (dead ones, duplicates) are matched among themselves by their weights.
 
     Parameters
     ----------
@@ -70,14 +70,14 @@ def match_activations(
     for inputs, _ in data.batches(batch_size):
         values_a, values_b = runner.activations(a, (inputs,)), runner.activations(b, (inputs,))
         for name, tap in taps.items():
-            moments[name].update(_units(values_a[tap.node], tap), _units(values_b[tap.node], tap))
+            moments[name].update(*(tap.box.unit_matrix(values[tap.node], tap.axis, tap.factor) for values in (values_a, values_b)))
         seen += len(inputs)
         if progress is not None:
             progress(seen, len(data))
-    indices, groups = {}, []
-    for group in spec.groups:
-        indices[group.name], figures = _assign(group, moments[group.name], similarity)
-        groups.append(figures)
+    matrices = {name: _matrix(moment, similarity) for name, moment in moments.items()}
+    indices = {name: assignment.solve(matrix).columns for name, matrix in matrices.items()}
+    indices = settle_ties(spec, a, b, indices, matrices)
+    groups = [_figures(group, matrices[group.name], indices[group.name], moments[group.name]) for group in spec.groups]
     return Match(
         permutation=Permutation(spec, indices),
         method=f"activation ({similarity})",
@@ -104,20 +104,13 @@ def _observe(
     return taps, GraphRunner(tracer.program, [tap.node for tap in taps.values()])
 
 
-def _units(value: Tensor, tap: Tap) -> Tensor:
-    """Activations as [units, samples]."""
-    positions = np.moveaxis(tap.box.positions(), tap.factor, 0)
-    rows = value.movedim(tap.axis, 0)
-    if positions.size != len(rows) or len(positions) != positions.size:
-        rows = rows.index_select(0, torch.from_numpy(positions.ravel()).to(value.device))
-    return rows.reshape(len(positions), -1)
+def _matrix(moments: kernels.Moments, similarity: Similarity) -> np.ndarray:
+    return (moments.pearson() if similarity == "pearson" else moments.linear()).cpu().numpy()
 
 
-def _assign(group: Group, moments: kernels.Moments, similarity: Similarity) -> tuple[np.ndarray, GroupMatch]:
-    matrix = (moments.pearson() if similarity == "pearson" else moments.linear()).cpu().numpy()
-    index = assignment.solve(matrix).columns
+def _figures(group: Group, matrix: np.ndarray, index: np.ndarray, moments: kernels.Moments) -> GroupMatch:
     alive_a, alive_b = moments.alive()
-    return index, GroupMatch(
+    return GroupMatch(
         name=group.name,
         size=group.size,
         objective_before=float(np.trace(matrix)),

@@ -64,7 +64,9 @@ def match_weights(
     spec.check_state(b, "network b")
     descents = []
     for number, stream in enumerate(np.random.SeedSequence(seed).spawn(restarts)):
-        descent = _Descent(spec, a, b, np.random.default_rng(stream), random_start=number > 0)
+        generator = np.random.default_rng(stream)
+        start = {group.name: generator.permutation(group.size) for group in spec.groups} if number > 0 else {}
+        descent = _Descent(spec, a, b, generator, spec.identity() | start)
         descent.run()
         descents.append(descent)
         if progress is not None:
@@ -93,16 +95,13 @@ class _Descent:
     a: Mapping[str, Tensor]
     b: Mapping[str, Tensor]
     generator: np.random.Generator
-    random_start: bool
+    indices: dict[str, np.ndarray]
     sweeps: int = 0
     converged: bool = False
 
     def __post_init__(self) -> None:
         self.groups = [group for group in self.spec.groups if self.spec.matched(group)]
         self.parameters = _names(self.spec, self.groups)
-        self.indices = self.spec.identity()
-        if self.random_start:
-            self.indices |= {group.name: self.generator.permutation(group.size) for group in self.groups}
         self.current = self.spec.permute(self.b, self.indices, self.parameters)
 
     def run(self) -> None:

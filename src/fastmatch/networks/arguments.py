@@ -18,7 +18,7 @@ def require_at_least(minimum: int, **values: int) -> None:
 
 def norm_1d(norm: str, units: int) -> nn.Module:
     """Norm layer for activations [N, units]: ``none``, ``layer`` (LayerNorm) or ``batch``."""
-    _require_norm(norm)
+    require_norm(norm)
     return {"none": nn.Identity, "layer": nn.LayerNorm, "batch": nn.BatchNorm1d}[norm](units)
 
 
@@ -27,12 +27,13 @@ def norm_2d(norm: str, channels: int) -> nn.Module:
 
     ``layer`` is a GroupNorm with one group, as in the PyTorch ports of Git Re-Basin: one mean and variance per example.
     """
-    _require_norm(norm)
+    require_norm(norm)
     if norm == "layer":
         return nn.GroupNorm(1, channels)
     return nn.BatchNorm2d(channels) if norm == "batch" else nn.Identity()
 
 
-def _require_norm(norm: str) -> None:
+def require_norm(norm: str) -> None:
+    """Raise `ModelError` unless ``norm`` is one of `NORMS`."""
     if norm not in NORMS:
         raise ModelError(f"norm is {norm!r} in the model string; it must be one of {', '.join(NORMS)}")

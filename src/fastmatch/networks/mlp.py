@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import nn
 
 from fastmatch.errors import ModelError
-from fastmatch.networks.arguments import norm_1d, require_at_least
+from fastmatch.networks.arguments import norm_1d, require_at_least, require_norm
 
 
 def mlp(*widths: int, norm: str = "none") -> nn.Module:
@@ -25,13 +27,13 @@ def mlp(*widths: int, norm: str = "none") -> nn.Module:
     """
     if len(widths) < 2:
         raise ModelError("mlp needs its input features and its classes at least, as in mlp(784, 512, 10)")
-    for width in widths:
-        require_at_least(1, width=width)
+    require_at_least(1, width=min(widths))
+    require_norm(norm)
     network = nn.Sequential()
     network.add_module("flatten", nn.Flatten())
-    for number, (inputs, units) in enumerate(zip(widths[:-2], widths[1:-1], strict=True), start=1):
+    for number, (inputs, units) in enumerate(pairwise(widths[:-1]), start=1):
         network.add_module(f"linear{number}", nn.Linear(inputs, units))
         network.add_module(f"norm{number}", norm_1d(norm, units))
         network.add_module(f"relu{number}", nn.ReLU())
-    network.add_module(f"linear{len(widths) - 1}", nn.Linear(*widths[-2:]))
+    network.add_module(f"linear{len(widths) - 1}", nn.Linear(widths[-2], widths[-1]))
     return network

@@ -5,8 +5,6 @@ He et al., "Deep Residual Learning for Image Recognition", CVPR 2016.
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import nn
 
@@ -59,45 +57,42 @@ class Bottleneck(nn.Module):
         return self.relu(self.bn3(self.conv3(out)) + self.downsample(x))
 
 
-class ResNet(nn.Module):
-    """A stem, stages of blocks that halve the map and double the channels, global average pooling, a linear layer."""
+STAGES: dict[int, tuple[type[BasicBlock] | type[Bottleneck], tuple[int, ...]]] = {
+    18: (BasicBlock, (2, 2, 2, 2)),
+    34: (BasicBlock, (3, 4, 6, 3)),
+    50: (Bottleneck, (3, 4, 6, 3)),
+}
 
-    def __init__(
-        self,
-        block: type[BasicBlock] | type[Bottleneck],
-        blocks: tuple[int, ...],
-        width: int,
-        norm: str,
-        in_channels: int,
-        size: int,
-        classes: int,
-    ) -> None:
-        super().__init__()
-        require_at_least(1, width=width, in_channels=in_channels, size=size, classes=classes)
-        small = size <= LARGEST_CIFAR_SIZE
-        self.conv1 = _conv(in_channels, width, 3 if small else 7, 1 if small else 2, norm)
-        self.bn1 = norm_2d(norm, width)
-        self.relu = nn.ReLU()
-        self.maxpool = nn.Identity() if small else nn.MaxPool2d(3, stride=2, padding=1)
-        self.stages = len(blocks)
-        inputs = width
-        for stage, count in enumerate(blocks):
-            channels = width * 2**stage
-            strides = [1 if stage == 0 else 2] + [1] * (count - 1)
-            layer = nn.Sequential()
-            for stride in strides:
-                layer.append(block(inputs, channels, stride, norm))
-                inputs = block.expansion * channels
-            self.add_module(f"layer{stage + 1}", layer)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(inputs, classes)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[N, in_channels, size, size] -> logits [N, classes]."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        for stage in range(self.stages):
-            x = self.get_submodule(f"layer{stage + 1}")(x)
-        return self.fc(torch.flatten(self.avgpool(x), 1))
+def _resnet(
+    block: type[BasicBlock] | type[Bottleneck],
+    blocks: tuple[int, ...],
+    large: bool,
+    width: int,
+    norm: str,
+    in_channels: int,
+    classes: int,
+) -> nn.Module:
+    """Stem, stages of blocks that halve the map and double the channels, global average pooling, linear layer."""
+    require_at_least(1, width=width, in_channels=in_channels, classes=classes)
+    network = nn.Sequential()
+    network.add_module("conv1", _conv(in_channels, width, 7 if large else 3, 2 if large else 1, norm))
+    network.add_module("bn1", norm_2d(norm, width))
+    network.add_module("relu", nn.ReLU())
+    if large:
+        network.add_module("maxpool", nn.MaxPool2d(3, stride=2, padding=1))
+    inputs = width
+    for stage, count in enumerate(blocks):
+        layer = nn.Sequential()
+        for number in range(count):
+            stride = 2 if stage > 0 and number == 0 else 1
+            layer.append(block(inputs, width * 2**stage, stride, norm))
+            inputs = block.expansion * width * 2**stage
+        network.add_module(f"layer{stage + 1}", layer)
+    network.add_module("avgpool", nn.AdaptiveAvgPool2d(1))
+    network.add_module("flatten", nn.Flatten())
+    network.add_module("fc", nn.Linear(inputs, classes))
+    return network
 
 
 def _conv(inputs: int, outputs: int, kernel: int, stride: int, norm: str) -> nn.Conv2d:
@@ -110,9 +105,7 @@ def _shortcut(inputs: int, outputs: int, stride: int, norm: str) -> nn.Module:
     return nn.Sequential(_conv(inputs, outputs, 1, stride, norm), norm_2d(norm, outputs))
 
 
-def resnet20(
-    width: int = 1, norm: str = "layer", in_channels: int = 3, size: int = 32, classes: int = 10
-) -> nn.Module:
+def resnet20(width: int = 1, norm: str = "layer", in_channels: int = 3, size: int = 32, classes: int = 10) -> nn.Module:
     """ResNet-20 for CIFAR (section 4.2), with projection shortcuts where the shape changes.
 
     Parameters
@@ -122,30 +115,39 @@ def resnet20(
     norm : {"none", "layer", "batch"}
         Norm after each convolution; convolutions have a bias only without one.
     in_channels, size, classes : int
-        Inputs are [N, in_channels, size, size]; sizes above 64 get the stem of ImageNet networks.
+        Inputs are [N, in_channels, size, size].
 
     Raises
     ------
     ModelError
         An argument is out of range.
     """
-    require_at_least(1, width=width)
-    return ResNet(BasicBlock, (3, 3, 3), 16 * width, norm, in_channels, size, classes)
+    require_at_least(1, size=size)
+    return _resnet(BasicBlock, (3, 3, 3), False, 16 * width, norm, in_channels, classes)
 
 
-def _resnet(
-    block: type[BasicBlock] | type[Bottleneck],
-    blocks: tuple[int, ...],
-    width: int = 64,
-    norm: str = "batch",
-    in_channels: int = 3,
-    size: int = 32,
-    classes: int = 10,
+def resnet(
+    layers: int, width: int = 64, norm: str = "batch", in_channels: int = 3, size: int = 32, classes: int = 10
 ) -> nn.Module:
-    """Networks of table 1: ``width`` channels in the first stage; otherwise as `resnet20`."""
-    return ResNet(block, blocks, width, norm, in_channels, size, classes)
+    """ResNet of table 1.
 
+    Sizes up to 64 get the stem of CIFAR networks (3x3, stride 1), larger ones that of the paper (7x7, stride 2, and
+    max-pooling).
 
-resnet18 = partial(_resnet, BasicBlock, (2, 2, 2, 2))
-resnet34 = partial(_resnet, BasicBlock, (3, 4, 6, 3))
-resnet50 = partial(_resnet, Bottleneck, (3, 4, 6, 3))
+    Parameters
+    ----------
+    layers : {18, 34, 50}
+        Layers with weights in the paper's count.
+    width : int
+        Channels of the first stage, 64 in the paper.
+    norm, in_channels, size, classes
+        As for `resnet20`.
+
+    Raises
+    ------
+    ModelError
+        An argument is out of range.
+    """
+    require_at_least(1, size=size)
+    block, blocks = STAGES[layers]
+    return _resnet(block, blocks, size > LARGEST_CIFAR_SIZE, width, norm, in_channels, classes)

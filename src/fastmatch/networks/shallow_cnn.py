@@ -60,3 +60,8 @@ def shallow_cnn(
 def map_size(size: int) -> int:
     """Side of the maps that images of side ``size`` become."""
     return (size + 2 * PADDING - KERNEL) // STRIDE + 1
+
+
+def image_size(side: int) -> int:
+    """Largest size of the images that become maps of side ``side``, which is an even number."""
+    return STRIDE * side + KERNEL - 2 * PADDING - 1

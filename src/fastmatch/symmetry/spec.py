@@ -50,6 +50,14 @@ class Box:
             result = result + (index * factor.stride).reshape(shape)
         return result
 
+    def unit_matrix(self, tensor: Tensor, axis: int, factor: int) -> Tensor:
+        """Values of ``tensor`` in this box of ``axis`` as [indices of the factor, everything else]; a view where one exists."""
+        rows = tensor.movedim(axis, 0)
+        positions = np.moveaxis(self.positions(), factor, 0)
+        if not np.array_equal(positions.ravel(), np.arange(len(rows))):
+            rows = rows.index_select(0, torch.from_numpy(positions.ravel()).to(tensor.device))
+        return rows.reshape(len(positions), -1)
+
 
 @dataclass(frozen=True)
 class TensorLayout:
@@ -81,11 +89,7 @@ class Occurrence:
 
     def unit_matrix(self, tensor: Tensor) -> Tensor:
         """View of ``tensor`` as [units of the group, everything else in this box]."""
-        positions = np.moveaxis(self.box.positions(), self.factor, 0)
-        rows = tensor.movedim(self.axis, 0)
-        if positions.size != rows.shape[0] or positions.shape[0] != positions.size:
-            rows = rows.index_select(0, torch.from_numpy(positions.ravel()).to(tensor.device))
-        return rows.reshape(positions.shape[0], -1)
+        return self.box.unit_matrix(tensor, self.axis, self.factor)
 
     def __str__(self) -> str:
         factor = self.box.factors[self.factor]

@@ -1,0 +1,158 @@
+"""Barriers: how far the loss and the error rise on the straight line between two networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from fastmatch.data import DataSet
+from fastmatch.errors import OptionError
+from fastmatch.interpolation.evaluate import BatchNormMode, Evaluation, evaluate_splits, standard_error
+from fastmatch.permutation import Permutation
+
+DEFINITIONS = ("linear", "mean", "max")
+
+
+@dataclass(frozen=True)
+class BarrierHeight:
+    """One barrier under three definitions, each with its standard error, and where ``linear`` is attained.
+
+    linear
+        Largest deviation above the straight line between the end values (Entezari et al. 2022, eq. 1).
+    mean
+        Largest value minus the mean of the ends (Frankle et al. 2020).
+    max
+        Largest value minus the larger end (epsilon of Kalaivanan 2023).
+
+    The standard errors are those of the difference at the attaining alpha, paired over examples. The largest of noisy values is
+    biased upward: a barrier within two standard errors of zero is no barrier.
+    """
+
+    linear: float
+    mean: float
+    max: float
+    linear_se: float
+    mean_se: float
+    max_se: float
+    alpha: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss and error along ``theta(alpha) = (1 - alpha) a + alpha b``."""
+
+    alphas: np.ndarray
+    evaluation: Evaluation
+
+    @property
+    def loss(self) -> BarrierHeight:
+        """Barrier of the cross-entropy, in nats."""
+        return barrier_height(self.alphas, self.evaluation.losses)
+
+    @property
+    def error(self) -> BarrierHeight:
+        """Barrier of the 0-1 error, as a fraction."""
+        return barrier_height(self.alphas, self.evaluation.errors.astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Barrier:
+    """Curves and barriers of a pair: ``curves["unaligned" | "aligned"]["train" | "test"]``."""
+
+    alphas: np.ndarray
+    curves: Mapping[str, Mapping[str, Curve]]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: alphas, curves with standard errors and number of examples, barriers."""
+        return {
+            "alphas": self.alphas.tolist(),
+            "curves": self._map(_curve_to_json),
+            "barriers": self._map(lambda curve: {"loss": vars(curve.loss), "error": vars(curve.error)}),
+        }
+
+    def _map(self, function: Callable[[Curve], Any]) -> dict[str, dict[str, Any]]:
+        return {
+            pair: {split: function(curve) for split, curve in splits.items()} for pair, splits in self.curves.items()
+        }
+
+
+def _curve_to_json(curve: Curve) -> dict[str, Any]:
+    values = {name: getattr(curve.evaluation, name).tolist() for name in ("loss", "loss_se", "error", "error_se")}
+    return {**values, "examples": curve.evaluation.examples}
+
+
+def barrier_height(alphas: np.ndarray, values: np.ndarray) -> BarrierHeight:
+    """Barrier of per-example ``values``, shape [alphas, examples], under the three definitions.
+
+    ``alphas`` starts at 0 and ends at 1.
+    """
+    first, last = values[0], values[-1]
+    mean = values.mean(1)
+    larger = first if mean[0] >= mean[-1] else last
+    linear = values - np.outer(1 - alphas, first) - np.outer(alphas, last)
+    at, top = int(linear.mean(1).argmax()), int(mean.argmax())
+    differences = {"linear": linear[at], "mean": values[top] - (first + last) / 2, "max": values[top] - larger}
+    heights = {name: float(difference.mean()) for name, difference in differences.items()}
+    errors = {f"{name}_se": float(standard_error(difference)) for name, difference in differences.items()}
+    return BarrierHeight(**heights, **errors, alpha=float(alphas[at]))
+
+
+def barrier(
+    module: nn.Module,
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    data: DataSet,
+    *,
+    permutation: Permutation | None = None,
+    alphas: int = 25,
+    bn: BatchNormMode = "reset",
+    progress: Callable[[int, int], None] | None = None,
+) -> Barrier:
+    """Loss and error on the segment from a to b and, given a permutation, from a to ``permutation.apply(b)``.
+
+    Parameters
+    ----------
+    a, b
+        State dicts of ``module``.
+    data
+        Both splits are evaluated; the training split also gives BatchNorm its statistics.
+    alphas
+        Number of points, ``linspace(0, 1, alphas)``, both ends included.
+    bn
+        See :func:`fastmatch.evaluate`.
+    progress
+        Called with (networks done, networks).
+
+    Raises
+    ------
+    OptionError
+        Fewer than two alphas.
+    """
+    if alphas < 2:
+        raise OptionError(f"alphas must be at least 2 (both ends), received {alphas}")
+    grid = np.linspace(0.0, 1.0, alphas)
+    networks, zeros = [a, b], np.zeros_like(grid)
+    if permutation is None:
+        rows = np.stack([1 - grid, grid], 1)
+    else:
+        networks.append(permutation.apply(b))
+        # Alpha 0 is network a on both segments: evaluated once.
+        rows = np.concatenate([np.stack([1 - grid, grid, zeros], 1), np.stack([1 - grid, zeros, grid], 1)[1:]])
+    splits = {"train": data.train, "test": data.test}
+    results = evaluate_splits(module, networks, rows, splits, bn=bn, statistics=data.train, progress=progress)
+    picks = {"unaligned": list(range(alphas))}
+    if permutation is not None:
+        picks["aligned"] = [0, *range(alphas, 2 * alphas - 1)]
+    curves = {
+        pair: {split: Curve(grid, _rows(result, pick)) for split, result in results.items()}
+        for pair, pick in picks.items()
+    }
+    return Barrier(grid, curves)
+
+
+def _rows(evaluation: Evaluation, pick: list[int]) -> Evaluation:
+    return Evaluation(evaluation.coefficients[pick], evaluation.losses[pick], evaluation.errors[pick])

@@ -1,0 +1,168 @@
+"""Evaluate many linear combinations of networks on one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fastmatch import kernels
+from fastmatch.data import Split
+from fastmatch.errors import DataError, OptionError
+from fastmatch.interpolation.batchnorm import has_batch_norm, reset_statistics
+from fastmatch.symmetry import eval_mode
+
+BATCH_SIZE = 250
+BatchNormMode = Literal["reset", "keep"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Figures of one data set, an entry for each row of coefficients.
+
+    Attributes
+    ----------
+    coefficients
+        Shape [rows, networks], float64.
+    losses, errors
+        Per example, shapes [rows, examples]: cross-entropy in nats (float64) and 0-1 error (bool).
+    """
+
+    coefficients: np.ndarray
+    losses: np.ndarray
+    errors: np.ndarray
+
+    @property
+    def examples(self) -> int:
+        """Number of examples."""
+        return int(self.losses.shape[1])
+
+    @property
+    def loss(self) -> np.ndarray:
+        """Mean cross-entropy in nats, float64, shape [rows]."""
+        return self.losses.mean(1)
+
+    @property
+    def error(self) -> np.ndarray:
+        """Fraction of examples classified wrongly, float64, shape [rows]."""
+        return self.errors.mean(1)
+
+    @property
+    def loss_se(self) -> np.ndarray:
+        """Standard error of :attr:`loss` over examples."""
+        return standard_error(self.losses)
+
+    @property
+    def error_se(self) -> np.ndarray:
+        """Standard error of :attr:`error` over examples."""
+        return standard_error(self.errors.astype(np.float64))
+
+
+def standard_error(values: np.ndarray) -> np.ndarray:
+    """Standard error of the mean over the last axis; NaN for a single example."""
+    count = values.shape[-1]
+    return values.std(-1, ddof=1) / np.sqrt(count) if count > 1 else np.full(values.shape[:-1], np.nan)
+
+
+def evaluate(
+    module: nn.Module,
+    networks: Sequence[Mapping[str, Tensor]],
+    coefficients: np.ndarray,
+    data: Split,
+    *,
+    bn: BatchNormMode = "reset",
+    statistics: Split | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Evaluation:
+    """Loss and error of ``sum_m coefficients[k, m] * networks[m]`` for every row k.
+
+    Weights are combined in float32 (or wider, as given); losses accumulate in float64.
+
+    Parameters
+    ----------
+    module
+        The architecture; its own weights are neither used nor changed. It runs in evaluation mode.
+    networks
+        State dicts.
+    coefficients
+        Shape [rows, networks].
+    data
+        Examples to evaluate on.
+    bn
+        ``"reset"``: networks with BatchNorm get running statistics of their own in every row, the cumulative average over one
+        pass over ``statistics`` (interpolated statistics collapse the variance: Jordan et al. 2023, REPAIR);
+        ``"keep"``: statistics are interpolated like weights.
+    statistics
+        Training examples for the statistics; ``data`` itself if None.
+    progress
+        Called with (rows done, rows) after each row.
+
+    Raises
+    ------
+    OptionError
+        The coefficients do not fit the networks, or ``bn`` is unknown.
+    DataError
+        The network does not take the data.
+    """
+    splits = {"data": data}
+    return evaluate_splits(module, networks, coefficients, splits, bn=bn, statistics=statistics or data, progress=progress)[
+        "data"
+    ]
+
+
+def evaluate_splits(
+    module: nn.Module,
+    networks: Sequence[Mapping[str, Tensor]],
+    coefficients: np.ndarray,
+    splits: Mapping[str, Split],
+    *,
+    bn: BatchNormMode,
+    statistics: Split,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Evaluation]:
+    """:func:`evaluate` on several splits, with each row's weights and statistics made once."""
+    rows = np.atleast_2d(np.asarray(coefficients, dtype=np.float64))
+    if rows.shape[1] != len(networks):
+        raise OptionError(f"{rows.shape[1]} coefficients a row for {len(networks)} networks; give one for each")
+    if bn not in ("reset", "keep"):
+        raise OptionError(f"bn {bn!r} is unknown; choose reset or keep")
+    results: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in splits}
+    with torch.no_grad(), eval_mode(module):
+        reset = bn == "reset" and has_batch_norm(module, networks[0], statistics)
+        shuffled = statistics.shuffle(seed=0) if reset else statistics
+        for number, row in enumerate(rows):
+            state = kernels.combine(networks, row.tolist())
+            if reset:
+                reset_statistics(module, state, shuffled)
+            for name, split in splits.items():
+                results[name].append(_score(module, state, split))
+            if progress is not None:
+                progress(number + 1, len(rows))
+    return {
+        name: Evaluation(rows, np.stack([losses for losses, _ in scored]), np.stack([errors for _, errors in scored]))
+        for name, scored in results.items()
+    }
+
+
+def _score(module: nn.Module, state: Mapping[str, Tensor], split: Split) -> tuple[np.ndarray, np.ndarray]:
+    losses, errors = [], []
+    for inputs, labels in split.batches(BATCH_SIZE):
+        loss, error = kernels.scores(_logits(module, state, inputs, labels), labels)
+        losses.append(loss)
+        errors.append(error)
+    return torch.cat(losses).cpu().numpy(), torch.cat(errors).cpu().numpy()
+
+
+def _logits(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
+    logits = functional_call(module, dict(state), (inputs,))
+    if logits.dim() != 2 or logits.shape[1] <= int(labels.max()):
+        raise DataError(
+            f"the network returns shape {tuple(logits.shape)} for {len(labels)} examples with labels up to "
+            f"{int(labels.max())}; it must return [examples, classes]"
+        )
+    return logits
