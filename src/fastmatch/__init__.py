@@ -1,0 +1,40 @@
+"""fastmatch: find the permutations that align networks, certify them, and measure what they buy."""
+
+from fastmatch import assignment, kernels, networks
+from fastmatch.data import DataSet, Split, check_fit, load_data
+from fastmatch.data import is_builtin as is_builtin_data
+from fastmatch.errors import AlignmentError, CheckpointError, DataError, FastmatchError
+from fastmatch.interpolation import Barrier, Evaluation, barrier, evaluate
+from fastmatch.loading import Checkpoint, load
+from fastmatch.matching import Match, match_activations, match_weights
+from fastmatch.permutation import Permutation
+from fastmatch.symmetry import Certificate, PermutationSpec, certify, trace
+
+__all__ = [
+    "AlignmentError",
+    "Barrier",
+    "Certificate",
+    "Checkpoint",
+    "CheckpointError",
+    "DataError",
+    "DataSet",
+    "Evaluation",
+    "FastmatchError",
+    "Match",
+    "Permutation",
+    "PermutationSpec",
+    "Split",
+    "assignment",
+    "barrier",
+    "certify",
+    "check_fit",
+    "evaluate",
+    "is_builtin_data",
+    "kernels",
+    "load",
+    "load_data",
+    "match_activations",
+    "match_weights",
+    "networks",
+    "trace",
+]

@@ -39,6 +39,23 @@ def write_atomic(path: str | os.PathLike[str], write: Callable[[Path], object]) 
             temporary.unlink(missing_ok=True)
 
 
+def check_target(path: str | os.PathLike[str]) -> None:
+    """Raise before long work where ``path`` could not be written after it.
+
+    Raises
+    ------
+    OutputError
+        ``path`` is a folder, or its folder is missing or not writable.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise OutputError(f"cannot write {target}: it is a folder; name a file")
+    if not target.parent.is_dir():
+        raise OutputError(f"cannot write {target}: there is no folder {target.parent}; create it first")
+    if not os.access(target.parent, os.W_OK):
+        raise OutputError(f"cannot write {target}: no permission in {target.parent}; choose another folder")
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -1,0 +1,6 @@
+"""Checkpoints on disk: formats, cards, and how to read them safely."""
+
+from fastmatch.checkpoints.card import CARD_FORMAT, Card
+from fastmatch.checkpoints.store import StoredCheckpoint, check_suffix, read, write
+
+__all__ = ["CARD_FORMAT", "Card", "StoredCheckpoint", "check_suffix", "read", "write"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_DEAD = 1e-12  # Variance relative to the second moment below which a unit counts as constant.
+_DEAD = 1e-10  # Variance over squared mean below which variation is float32 rounding of the activations: a constant unit.
 
 
 class Moments:

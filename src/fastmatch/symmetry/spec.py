@@ -7,13 +7,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fastmatch.errors import PermutationError, SymmetryError
+
+if TYPE_CHECKING:
+    from fastmatch.symmetry.certificate import Certificate
 
 SPEC_FORMAT = 1
 
@@ -199,6 +202,12 @@ class PermutationSpec:
             if index is not None:
                 tensor = tensor.index_select(axis, torch.from_numpy(index).to(tensor.device))
         return tensor
+
+    def certify(self, module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> Certificate:
+        """Certify all groups at once by random permutations; see :func:`fastmatch.symmetry.certificate.certify_spec`."""
+        from fastmatch.symmetry.certificate import certify_spec
+
+        return certify_spec(self, module, inputs, seed)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: groups, the layout of every tensor, and pins. See :meth:`from_json`."""

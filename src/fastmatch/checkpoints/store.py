@@ -1,0 +1,154 @@
+"""Read and write checkpoints: .pt, .safetensors and .pt2. Nothing is ever unpickled that could run code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+
+from fastmatch.checkpoints.card import Card
+from fastmatch.checkpoints.program import load_program
+from fastmatch.errors import CheckpointError
+from fastmatch.files import sha256, write_atomic
+
+_WRITABLE = (".pt", ".safetensors")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredCheckpoint:
+    """Content of a checkpoint file: tensors on the CPU, the card if it has one, the program if it is a .pt2."""
+
+    path: Path
+    state_dict: dict[str, Tensor]
+    card: Card | None
+    program: ExportedProgram | None
+    sha256: str
+
+
+def check_suffix(path: str | os.PathLike[str]) -> None:
+    """Raise CheckpointError unless checkpoints can be written to files named like ``path``."""
+    if Path(path).suffix not in _WRITABLE:
+        raise CheckpointError(f"cannot write a checkpoint to {os.fspath(path)}; name a file that ends in .pt or .safetensors")
+
+
+def read(path: str | os.PathLike[str]) -> StoredCheckpoint:
+    """Read a checkpoint, checking everything before anything is used.
+
+    Parameters
+    ----------
+    path
+        ``.pt`` (a state dict, or ``{"state_dict": ..., "fastmatch": card}``), ``.safetensors`` (card in the header) or
+        ``.pt2`` (a ``torch.export`` program).
+
+    Raises
+    ------
+    CheckpointError
+        The file is missing, empty, truncated, of another kind, holds code, no tensors, or NaN or infinite weights.
+    """
+    path = Path(path)
+    _check_file(path)
+    readers = {".pt": _read_pt, ".pth": _read_pt, ".safetensors": _read_safetensors, ".pt2": _read_pt2}
+    if path.suffix not in readers:
+        raise CheckpointError(f"{path}: unknown kind of checkpoint {path.suffix!r}; use .pt, .safetensors or .pt2")
+    state, card, program = readers[path.suffix](path)
+    _check_state(path, state)
+    return StoredCheckpoint(path, state, card, program, sha256(path))
+
+
+def write(path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], card: Card | None = None) -> None:
+    """Write a state dict and its card, whole or not at all. Tied and strided tensors are stored one by one.
+
+    Raises
+    ------
+    CheckpointError
+        The suffix is neither .pt nor .safetensors.
+    OutputError
+        The file could not be written; what stood there is untouched.
+    """
+    check_suffix(path)
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in state_dict.items()}
+    if Path(path).suffix == ".safetensors":
+        header = {"fastmatch": json.dumps(card.to_json())} if card else None
+        data = safetensors.torch.save(state, metadata=header)
+        write_atomic(path, lambda temporary: temporary.write_bytes(data))
+    else:
+        content: dict[str, Any] = {"state_dict": state, "fastmatch": card.to_json()} if card else state
+        write_atomic(path, lambda temporary: torch.save(content, temporary))
+
+
+def _check_file(path: Path) -> None:
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder; name a checkpoint file in it")
+    if not path.exists():
+        raise CheckpointError(f"no checkpoint at {path}; check the path")
+    try:
+        if path.stat().st_size == 0:
+            raise CheckpointError(f"{path} is empty; it was probably cut off while being written, make it again")
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise CheckpointError(f"cannot read {path}: {error.strerror}; check its permissions") from error
+
+
+def _read_pt(path: Path) -> tuple[dict[str, Tensor], Card | None, None]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not zipfile.is_zipfile(path) and path.open("rb").read(1) != b"\x80":
+            raise CheckpointError(f"{path} is not a PyTorch checkpoint, or it is truncated; save it again") from error
+        raise CheckpointError(
+            f"{path} holds code or objects besides tensors, which fastmatch never runs; save a plain state dict: "
+            "torch.save(module.state_dict(), path)"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, OSError, KeyError, AttributeError, IndexError) as error:
+        raise CheckpointError(f"{path} is truncated or not a PyTorch checkpoint; save it again") from error
+    card = None
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        card = Card.from_json(content["fastmatch"], str(path)) if content.get("fastmatch") is not None else None
+        content = content["state_dict"]
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, not a state dict; save module.state_dict()")
+    return dict(content), card, None
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], Card | None, None]:
+    try:
+        with safetensors.safe_open(path, framework="pt") as handle:
+            header = handle.metadata() or {}
+            state = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
+        data = json.loads(header["fastmatch"]) if "fastmatch" in header else None
+    except (safetensors.SafetensorError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} is truncated or not a safetensors file; save it again") from error
+    if isinstance(data, dict) and "convention" in data:
+        raise CheckpointError(f"{path} is an alignment, not a checkpoint; name the checkpoints a.pt and b.pt")
+    return state, Card.from_json(data, str(path)) if data is not None else None, None
+
+
+def _read_pt2(path: Path) -> tuple[dict[str, Tensor], None, ExportedProgram]:
+    program = load_program(path)
+    return {name: tensor.detach() for name, tensor in program.state_dict.items()}, None, program
+
+
+def _check_state(path: Path, state: dict[str, Tensor]) -> None:
+    if not state:
+        raise CheckpointError(f"{path} holds no tensors; save module.state_dict() of a network with parameters")
+    for name, tensor in state.items():
+        if not isinstance(name, str) or not isinstance(tensor, Tensor):
+            raise CheckpointError(
+                f"{path}: {name!r:.60} is a {type(tensor).__name__}, not a tensor; save a plain state dict"
+            )
+        if tensor.is_complex() or tensor.is_quantized or tensor.layout != torch.strided:
+            raise CheckpointError(f"{path}: {name!r} is {tensor.dtype} ({tensor.layout}); only dense real tensors are supported")
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: {name!r} holds NaN or infinite weights; use a checkpoint from before training diverged")

@@ -1,0 +1,112 @@
+"""``fastmatch align``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+import fastmatch
+from fastmatch import checkpoints
+from fastmatch.cli import options
+from fastmatch.cli.inputs import example_inputs, find_data
+from fastmatch.cli.output import check_targets, console, progress, table, write_json
+
+
+@click.command(
+    epilog="""\b
+Example:
+  fastmatch align a.pt b.pt --method activation
+  fastmatch align a.safetensors b.safetensors --model "vgg16(width=16)" --data cifar10 --method weight --restarts 10"""
+)
+@click.argument("a")
+@click.argument("b")
+@click.option("--method", type=click.Choice(["weight", "activation"]), default="weight", show_default=True)
+@click.option(
+    "--similarity", type=click.Choice(["pearson", "linear"]), default="pearson", show_default=True, help="Of activations."
+)
+@click.option("--restarts", default=1, show_default=True, help="Starts of weight matching; the best objective wins.")
+@options.seed
+@options.model
+@options.data
+@options.data_dir
+@options.limit(None, "Compare activations on at most N training examples, a fixed subset.  [default: all]")
+@click.option("-o", "--output", default="alignment.safetensors", show_default=True, help="Alignment file to write.")
+@click.option("--apply", "aligned", metavar="FILE", help="Also write b with its units permuted (.pt or .safetensors).")
+@options.json
+def align(
+    a: str,
+    b: str,
+    method: str,
+    similarity: str,
+    restarts: int,
+    seed: int,
+    model: str | None,
+    data: str | None,
+    data_dir: str | None,
+    limit: int | None,
+    output: str,
+    aligned: str | None,
+    json_path: str | None,
+) -> None:
+    """Find the permutation that lines the units of B up with those of A, certify it, and write it down."""
+    check_targets(output, aligned, json_path)
+    if aligned:
+        checkpoints.check_suffix(aligned)
+    first, second = fastmatch.load(a, model), fastmatch.load(b, model)
+    dataset = find_data(first, data, data_dir, limit, required=method == "activation")
+    inputs = example_inputs(first, dataset)
+    spec = fastmatch.trace(first.module, inputs)
+    for path, network in ((a, first), (b, second)):
+        spec.check_state(network.state_dict, path)
+    with progress("matching") as tick:
+        if method == "activation" and dataset is not None:
+            match = fastmatch.match_activations(
+                spec,
+                first.module,
+                first.state_dict,
+                second.state_dict,
+                dataset.train,
+                similarity=similarity,
+                progress=tick,
+            )
+        else:
+            match = fastmatch.match_weights(
+                spec, first.state_dict, second.state_dict, seed=seed, restarts=restarts, progress=tick
+            )
+    certificate = fastmatch.certify(spec, second.module, second.state_dict, match.permutation.indices, inputs)
+    certificate.require("the alignment found")
+    result = {**match.to_json(), "certificate": certificate.to_json()}
+    source = dataset.name if dataset is not None else None
+    sides = {"a": _origin(first, output), "b": _origin(second, output), "model": first.model, "data": source}
+    fastmatch.Permutation(spec, match.permutation.indices, {**sides, "match": result}).save(output)
+    if aligned:
+        checkpoints.write(aligned, match.permutation.apply(second.state_dict), second.card)
+    write_json(json_path, result, seed)
+    _report(match, certificate, f"{source} examples" if source else "random inputs")
+    console.print(f"wrote {output}" + (f" and {aligned}" if aligned else "") + "; next: fastmatch barrier --alphas 25")
+
+
+def _origin(network: fastmatch.Checkpoint, output: str) -> dict[str, str]:
+    """Path, relative to the alignment where it can be, and digest of a checkpoint."""
+    folder = Path(output).resolve().parent
+    return {"path": os.path.relpath(Path(network.path).resolve(), folder), "sha256": network.sha256}
+
+
+def _report(match: fastmatch.Match, certificate: fastmatch.Certificate, inputs: str) -> None:
+    rows = table("group", "units", "fixed", "dead", "before", "after")
+    for group in match.groups:
+        figures = (f"{group.objective_before:.4g}", f"{group.objective_after:.4g}")
+        rows.add_row(group.name, str(group.size), str(group.fixed_points), str(group.dead_units), *figures)
+    console.print(rows)
+    console.print(
+        f"{match.method} matching: objective {match.objective_before:.6g} -> {match.objective_after:.6g}, "
+        f"{match.status} after {match.sweeps} sweep{'s' * (match.sweeps != 1)}, {match.seconds:.1f} s"
+    )
+    if len(match.restarts) > 1:
+        console.print("objective of every start: " + ", ".join(f"{value:.6g}" for value in match.restarts))
+    console.print(
+        f"certificate: outputs of b change by at most {certificate.max_abs:.1e} ({certificate.max_rel:.1e} relative) "
+        f"on {certificate.examples} {inputs}: the same function"
+    )

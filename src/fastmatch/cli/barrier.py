@@ -1,0 +1,125 @@
+"""``fastmatch barrier``."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import click
+
+import fastmatch
+from fastmatch import files, plots
+from fastmatch.cli import options
+from fastmatch.cli.inputs import find_data
+from fastmatch.cli.output import check_targets, console, progress, table, write_json
+
+
+@click.command(
+    epilog="""\b
+Example:
+  fastmatch barrier --alphas 25
+  fastmatch barrier runs/alignment.safetensors --data mnist --limit 1000 --plot barrier.png --json barrier.json"""
+)
+@click.argument("alignment", default="alignment.safetensors")
+@click.option("--alphas", default=25, show_default=True, help="Points on the line, both ends included.")
+@click.option(
+    "--bn",
+    type=click.Choice(["reset", "keep"]),
+    default="reset",
+    show_default=True,
+    help="BatchNorm statistics: computed anew at every alpha, or interpolated.",
+)
+@options.model
+@options.data
+@options.data_dir
+@options.limit(10_000, "Evaluate on at most N training and N test examples, a fixed subset.")
+@options.json
+@click.option("--csv", "csv_path", metavar="FILE", type=click.Path(), help="Write the curves as CSV.")
+@click.option("--plot", metavar="FILE", type=click.Path(), help="Draw the curves (.png, .pdf, .svg).")
+def barrier(
+    alignment: str,
+    alphas: int,
+    bn: str,
+    model: str | None,
+    data: str | None,
+    data_dir: str | None,
+    limit: int,
+    json_path: str | None,
+    csv_path: str | None,
+    plot: str | None,
+) -> None:
+    """Measure loss and error on the line between two networks, before and after ALIGNMENT.
+
+    ALIGNMENT (default: alignment.safetensors) is what `fastmatch align` wrote; it knows its checkpoints.
+    """
+    check_targets(json_path, csv_path, plot)
+    if plot:
+        plots.check_target(plot)
+    permutation = fastmatch.Permutation.load(alignment)
+    first, second = (_checkpoint(permutation, alignment, side, model) for side in ("a", "b"))
+    name = data or permutation.metadata.get("data")
+    dataset = find_data(first, name if data or fastmatch.is_builtin_data(name or "") else None, data_dir, limit, required=True)
+    with progress("evaluating") as tick:
+        result = fastmatch.barrier(
+            first.module,
+            first.state_dict,
+            second.state_dict,
+            dataset,
+            permutation=permutation,
+            alphas=alphas,
+            bn=bn,
+            progress=tick,
+        )
+    _report(result, f"{Path(first.path).name} - {Path(second.path).name}, {dataset.name}")
+    write_json(json_path, {**result.to_json(), "bn": bn}, permutation.metadata["match"]["seed"])
+    if csv_path:
+        files.write_text(csv_path, _csv(result))
+    if plot:
+        plots.draw_barrier(result, plot, title=f"{first.model}, {dataset.name}")
+        console.print(f"drew {plot}")
+
+
+def _checkpoint(permutation: fastmatch.Permutation, alignment: str, side: str, model: str | None) -> fastmatch.Checkpoint:
+    origin = permutation.metadata.get(side)
+    if not isinstance(origin, dict):
+        raise fastmatch.AlignmentError(f"{alignment} does not name its checkpoints; run `fastmatch align` again")
+    path = Path(alignment).parent / origin["path"]
+    named = permutation.metadata.get("model")
+    chosen = model or (named if named and fastmatch.networks.is_builtin(named) else None)
+    network = fastmatch.load(path, chosen)
+    if network.sha256 != origin["sha256"]:
+        raise fastmatch.AlignmentError(
+            f"{path} has changed since {alignment} was made; run `fastmatch align` again on the checkpoints you mean"
+        )
+    return network
+
+
+def _report(result: fastmatch.Barrier, title: str) -> None:
+    examples = {split: curve.evaluation.examples for split, curve in result.curves["unaligned"].items()}
+    console.print(f"{title}: {len(result.alphas)} alphas, " + ", ".join(f"{n} {split} examples" for split, n in examples.items()))
+    for quantity, unit, scale in (("loss", "nats", 1.0), ("error", "%", 100.0)):
+        rows = table(f"{quantity} barrier ({unit})", "linear", "mean", "max", "at alpha", "ends", "middle")
+        for pair, splits in result.curves.items():
+            for split, curve in splits.items():
+                height, values = getattr(curve, quantity), scale * getattr(curve.evaluation, quantity)
+                cells = [f"{scale * getattr(height, d):.4f} ± {scale * getattr(height, d + '_se'):.4f}" for d in ("linear", "mean", "max")]
+                middle = values[len(values) // 2] if len(values) % 2 else float("nan")
+                rows.add_row(f"{pair}, {split}", *cells, f"{height.alpha:.2f}", f"{values[0]:.4f} {values[-1]:.4f}", f"{middle:.4f}")
+        console.print(rows)
+    before, after = (result.curves[pair]["test"].loss for pair in ("unaligned", "aligned"))
+    share = f" ({100 * after.linear / before.linear:.1f} % of it)" if before.linear > 2 * before.linear_se else ""
+    console.print(f"test-loss barrier (linear): {before.linear:.4f} unaligned, {after.linear:.4f} aligned{share}")
+
+
+def _csv(result: fastmatch.Barrier) -> str:
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    columns = ("loss", "loss_se", "error", "error_se")
+    rows.writerow(["pair", "split", "alpha", *columns, "examples"])
+    for pair, splits in result.curves.items():
+        for split, curve in splits.items():
+            for place, alpha in enumerate(result.alphas):
+                values = [getattr(curve.evaluation, column)[place] for column in columns]
+                rows.writerow([pair, split, alpha, *values, curve.evaluation.examples])
+    return text.getvalue()

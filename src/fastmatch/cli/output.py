@@ -1,0 +1,70 @@
+"""What the commands share: tables, progress bars, and result files."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from fastmatch import files
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a callback (done, total) that moves a bar on a terminal and does nothing in a pipe."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    screen = Console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bars:
+        task = bars.add_task(description, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """Return an empty table: the first column is text, the others are numbers."""
+    result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, name in enumerate(columns):
+        result.add_column(name, justify="left" if place == 0 else "right", no_wrap=place > 0, overflow="fold")
+    return result
+
+
+def write_json(path: str | None, result: dict[str, Any], seed: int | None = None) -> None:
+    """Write ``result`` with versions, device, precision, seed and the command; nothing where no path was given."""
+    if path is None:
+        return
+    provenance = {
+        "fastmatch": version("fastmatch"),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "device": "cpu",
+        "precision": "highest",
+        "seed": seed,
+        "command": shlex.join(["fastmatch", *sys.argv[1:]]),
+    }
+    files.write_text(path, json.dumps({**result, "provenance": provenance}, indent=1) + "\n")
+
+
+def check_targets(*paths: str | None) -> None:
+    """Raise before any work where a result could not be written."""
+    for path in paths:
+        if path is not None:
+            files.check_target(path)
+
+
+def short(path: str | Path) -> str:
+    """File name for messages and tables."""
+    return Path(path).name

@@ -1,0 +1,105 @@
+"""From a file to a network that runs: the module, its weights, its card, and inputs it takes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.export import ExportedProgram
+
+from fastmatch import checkpoints, networks
+from fastmatch.checkpoints import Card, StoredCheckpoint
+from fastmatch.errors import CheckpointError, ModelError
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A network with its weights.
+
+    Attributes
+    ----------
+    module
+        In evaluation mode, with the checkpoint's weights (exported programs are what they were exported as).
+    state_dict
+        The weights, on the CPU.
+    model
+        The model string that built ``module``, or ``"program"`` for a .pt2.
+    example_inputs
+        Two random examples of the right shape, or a program's own; None where the shape is not known.
+    sha256
+        Of the file.
+    """
+
+    path: Path
+    module: nn.Module
+    state_dict: dict[str, Tensor]
+    card: Card | None
+    model: str
+    example_inputs: tuple[Tensor, ...] | None
+    sha256: str
+
+
+def load(path: str | os.PathLike[str], model: str | None = None) -> Checkpoint:
+    """Load a checkpoint and build its network.
+
+    The network is a .pt2's own program, else the one named by ``model``, else the card's, else the one built-in network that
+    the tensors fit.
+
+    Parameters
+    ----------
+    path
+        ``.pt``, ``.safetensors`` or ``.pt2``.
+    model
+        Model string; the only way to name a factory, since that is code.
+
+    Raises
+    ------
+    CheckpointError
+        The file cannot be read safely, or its tensors do not fit the network.
+    ModelError
+        The network is unknown, or none was named and no single built-in one fits.
+    """
+    stored = checkpoints.read(path)
+    if stored.program is not None:
+        return _from_program(stored, stored.program)
+    name = model or _card_model(stored) or networks.recognise(stored.state_dict)
+    module = networks.build(name).eval()
+    _check_tensors(stored, module, name)
+    module.load_state_dict(stored.state_dict)
+    shape = networks.input_shape(name)
+    inputs = None
+    if shape is not None:
+        inputs = (torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)),)
+    return Checkpoint(stored.path, module, stored.state_dict, stored.card, name, inputs, stored.sha256)
+
+
+def _card_model(stored: StoredCheckpoint) -> str | None:
+    name = stored.card.model if stored.card else None
+    if name is not None and not networks.is_builtin(name):
+        raise ModelError(
+            f"the card of {stored.path} names {name!r}, which is not a built-in network; name the network with --model"
+        )
+    return name
+
+
+def _from_program(stored: StoredCheckpoint, program: ExportedProgram) -> Checkpoint:
+    arguments, keywords = program.example_inputs or ((), {})
+    if keywords or not arguments or not all(isinstance(value, Tensor) for value in arguments):
+        raise CheckpointError(f"{stored.path}: the program takes other inputs than tensors by position; export it with those")
+    return Checkpoint(stored.path, program.module(), stored.state_dict, None, "program", tuple(arguments), stored.sha256)
+
+
+def _check_tensors(stored: StoredCheckpoint, module: nn.Module, name: str) -> None:
+    wanted = {key: tuple(tensor.shape) for key, tensor in module.state_dict().items()}
+    found = {key: tuple(tensor.shape) for key, tensor in stored.state_dict.items()}
+    problems = [f"no {key!r}" for key in wanted if key not in found]
+    problems += [f"unexpected {key!r}" for key in found if key not in wanted]
+    problems += [
+        f"{key!r} is {found[key]}, not {wanted[key]}" for key in wanted if key in found and found[key] != wanted[key]
+    ]
+    if problems:
+        more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise CheckpointError(f"{stored.path} does not fit {name}: {'; '.join(problems[:3])}{more}; give a matching --model")
