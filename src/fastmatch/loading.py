@@ -45,8 +45,8 @@ class Checkpoint:
 def load(path: str | os.PathLike[str], model: str | None = None) -> Checkpoint:
     """Load a checkpoint and build its network.
 
-    The network is a .pt2's own program, else the one named by ``model``, else the card's, else the one built-in network that
-    the tensors fit.
+    The network is a .pt2's own program, else the one named by ``model``, else the card's, else the one built-in network
+    that the tensors fit.
 
     Parameters
     ----------
@@ -88,8 +88,12 @@ def _card_model(stored: StoredCheckpoint) -> str | None:
 def _from_program(stored: StoredCheckpoint, program: ExportedProgram) -> Checkpoint:
     arguments, keywords = program.example_inputs or ((), {})
     if keywords or not arguments or not all(isinstance(value, Tensor) for value in arguments):
-        raise CheckpointError(f"{stored.path}: the program takes other inputs than tensors by position; export it with those")
-    return Checkpoint(stored.path, program.module(), stored.state_dict, None, "program", tuple(arguments), stored.sha256)
+        raise CheckpointError(
+            f"{stored.path}: the program takes other inputs than tensors by position; export it with those"
+        )
+    return Checkpoint(
+        stored.path, program.module(), stored.state_dict, None, "program", tuple(arguments), stored.sha256
+    )
 
 
 def _check_tensors(stored: StoredCheckpoint, module: nn.Module, name: str) -> None:
@@ -102,4 +106,6 @@ def _check_tensors(stored: StoredCheckpoint, module: nn.Module, name: str) -> No
     ]
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise CheckpointError(f"{stored.path} does not fit {name}: {'; '.join(problems[:3])}{more}; give a matching --model")
+        raise CheckpointError(
+            f"{stored.path} does not fit {name}: {'; '.join(problems[:3])}{more}; give a matching --model"
+        )

@@ -31,8 +31,8 @@ class Permutation:
     spec
         The groups that the index arrays belong to.
     indices
-        Group name -> int64 array of shape [size of the group], a permutation of 0 ... size - 1. Groups that are left out stay
-        in order.
+        Group name -> int64 array of shape [size of the group], a permutation of 0 ... size - 1. Groups that are left
+        out stay in order.
     metadata
         Where it comes from (plain JSON data); kept in the alignment file.
 
@@ -53,8 +53,14 @@ class Permutation:
         checked = {}
         for name, size in sizes.items():
             array = np.array(self.indices.get(name, np.arange(size)))
-            if array.dtype.kind not in "iu" or array.shape != (size,) or not np.array_equal(np.sort(array), np.arange(size)):
-                raise PermutationError(f"group {name!r} needs a permutation of 0 ... {size - 1}, received {array!r:.80}")
+            if (
+                array.dtype.kind not in "iu"
+                or array.shape != (size,)
+                or not np.array_equal(np.sort(array), np.arange(size))
+            ):
+                raise PermutationError(
+                    f"group {name!r} needs a permutation of 0 ... {size - 1}, received {array!r:.80}"
+                )
             checked[name] = array.astype(np.int64)
             checked[name].flags.writeable = False
         object.__setattr__(self, "indices", checked)
@@ -110,7 +116,9 @@ class Permutation:
     def _same_groups(self, other: Permutation) -> None:
         mine, theirs = ({g.name: g.size for g in p.spec.groups} for p in (self, other))
         if mine != theirs:
-            raise PermutationError("the two permutations belong to networks with different groups; align one architecture")
+            raise PermutationError(
+                "the two permutations belong to networks with different groups; align one architecture"
+            )
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write an alignment file: index arrays, spec and its digest, convention and metadata, as safetensors.
@@ -142,7 +150,9 @@ class Permutation:
         indices, header = _read(Path(path))
         try:
             if header["format"] > ALIGNMENT_FORMAT:
-                raise AlignmentError(f"{path}: alignment format {header['format']} is newer than {ALIGNMENT_FORMAT}; update")
+                raise AlignmentError(
+                    f"{path}: alignment format {header['format']} is newer than {ALIGNMENT_FORMAT}; update"
+                )
             spec = PermutationSpec.from_json(header["spec"])
             if spec.digest != header["spec_sha256"]:
                 raise AlignmentError(f"{path}: its spec does not match its digest; run `fastmatch align` again")

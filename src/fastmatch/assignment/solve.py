@@ -12,7 +12,7 @@ from fastmatch.errors import AssignmentError
 
 @dataclass(frozen=True)
 class Assignment:
-    """An optimal assignment: row i goes with column ``columns[i]`` (int64, shape [n]); ``objective`` is its float64 sum."""
+    """An optimal assignment: row i goes with column ``columns[i]`` (int64, shape [n]); ``objective`` is its sum."""
 
     columns: np.ndarray
     objective: float
@@ -21,8 +21,8 @@ class Assignment:
 def solve(similarity: np.ndarray, *, maximize: bool = True) -> Assignment:
     """Assign every row of a square matrix to a column of its own, with the largest (or smallest) sum.
 
-    The problem is solved by the shortest augmenting paths of scipy (Crouse 2016, doi 10.1109/TAES.2016.140952). Where the identity
-    is as good as what they find, to rounding, the identity is returned: ties must not move units.
+    The problem is solved by the shortest augmenting paths of scipy (Crouse 2016, doi 10.1109/TAES.2016.140952). Where
+    the identity is as good as what they find, to rounding, the identity is returned: ties must not move units.
 
     Parameters
     ----------

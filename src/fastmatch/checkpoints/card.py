@@ -41,14 +41,27 @@ class Card:
         """Check and rebuild a card; CheckpointError where it is malformed, of a newer format, or names code."""
         known = {item.name for item in fields(cls)}
         if not isinstance(data, dict) or not isinstance(data.get("format"), int) or not data.keys() <= known:
-            raise CheckpointError(f"{where}: malformed card; write the checkpoint again or remove its 'fastmatch' entry")
+            raise CheckpointError(
+                f"{where}: malformed card; write the checkpoint again or remove its 'fastmatch' entry"
+            )
         if data["format"] > CARD_FORMAT:
-            raise CheckpointError(f"{where}: card format {data['format']} is newer than {CARD_FORMAT}; update fastmatch")
+            raise CheckpointError(
+                f"{where}: card format {data['format']} is newer than {CARD_FORMAT}; update fastmatch"
+            )
         if not isinstance(data.get("extra", {}), dict):
             raise CheckpointError(f"{where}: malformed card: 'extra' is no mapping; write the checkpoint again")
-        for name, kind in (("model", str), ("data", str), ("step", int), ("epoch", int), ("init_seed", int), ("order_seed", int)):
+        for name, kind in (
+            ("model", str),
+            ("data", str),
+            ("step", int),
+            ("epoch", int),
+            ("init_seed", int),
+            ("order_seed", int),
+        ):
             if not isinstance(data.get(name), kind | None):
-                raise CheckpointError(f"{where}: malformed card: {name} is {data[name]!r:.40}; write the checkpoint again")
+                raise CheckpointError(
+                    f"{where}: malformed card: {name} is {data[name]!r:.40}; write the checkpoint again"
+                )
         for name in ("model", "data"):
             if data.get(name) is not None and is_factory(data[name]):
                 raise CheckpointError(

@@ -1,7 +1,8 @@
 """Load ``torch.export`` programs (.pt2) without giving them a chance to run code.
 
-An archive can carry pickles (sample inputs, custom objects, unusual weights), expressions that the loader evaluates with sympy,
-guards that become Python code, and operator names that are looked up by attribute. Everything is checked before it is loaded.
+An archive can carry pickles (sample inputs, custom objects, unusual weights), expressions that the loader evaluates
+with sympy, guards that become Python code, and operator names that are looked up by attribute. Everything is checked
+before it is loaded.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from torch.export import ExportedProgram
 from fastmatch.errors import CheckpointError
 
 _OPERATOR = re.compile(r"torch\.ops(\.\w+)+|_operator\.\w+|torch\.sym_\w+|torch\._sym_\w+|math\.\w+")
-_FUNCTIONS = frozenset(
-    """Symbol Integer Float Rational Add Mul Pow Mod Max Min Abs FloorDiv ModularIndexing PythonMod CleanDiv CeilDiv CeilToInt
-    FloorToInt TruncToInt TruncToFloat RoundToInt RoundDecimal ToFloat IntTrueDiv FloatTrueDiv FloatPow PowByNatural Where Eq Ne
-    Lt Le Gt Ge And Or Not Identity LShift RShift floor ceiling""".split()
+_FUNCTION = re.compile(
+    "Symbol|Integer|Float|Rational|Add|Mul|Pow|Mod|Max|Min|Abs|FloorDiv|ModularIndexing|"
+    "PythonMod|CleanDiv|CeilDiv|CeilToInt|FloorToInt|TruncToInt|TruncToFloat|RoundToInt|"
+    "RoundDecimal|ToFloat|IntTrueDiv|FloatTrueDiv|FloatPow|PowByNatural|Where|Eq|Ne|Lt|Le|Gt|"
+    "Ge|And|Or|Not|Identity|LShift|RShift|floor|ceiling"
 )
 _SYNTAX = (
-    ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.Name, ast.Constant, ast.keyword, ast.Load,
-    ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
-)  # fmt: skip
+    *(ast.Expression, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.Call, ast.Name, ast.Constant, ast.keyword),
+    *(ast.Load, ast.operator, ast.unaryop, ast.boolop, ast.cmpop),
+)
 
 
 def load_program(path: Path) -> ExportedProgram:
@@ -53,13 +55,17 @@ def load_program(path: Path) -> ExportedProgram:
             return torch.export.load(path)
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"torch.export cannot load {path} ({reason}); export it again with this version of torch") from error
+        raise CheckpointError(
+            f"torch.export cannot load {path} ({reason}); export it again with this version of torch"
+        ) from error
 
 
 def _check_members(path: Path, archive: zipfile.ZipFile) -> None:
     names = [name.partition("/")[2] for name in archive.namelist()]
     if not any(re.fullmatch(r"models/[^/]+\.json", name) for name in names):
-        raise CheckpointError(f"{path} is not a torch.export program of a supported format; save it with torch.export.save")
+        raise CheckpointError(
+            f"{path} is not a torch.export program of a supported format; save it with torch.export.save"
+        )
     for member, name in zip(archive.namelist(), names, strict=True):
         if name.startswith(("models/", "data/weights/", "data/constants/")) and name.endswith(".json"):
             _check_json(path, _json(path, archive.read(member)))
@@ -101,7 +107,11 @@ def _check_json(path: Path, value: Any, key: str = "") -> None:
         raise _refusal(path, "pickled weights or constants")
     if key == "nodes":
         for node in value:
-            if not isinstance(node, dict) or not _OPERATOR.fullmatch(str(node.get("target"))) or "__" in str(node["target"]):
+            if (
+                not isinstance(node, dict)
+                or not _OPERATOR.fullmatch(str(node.get("target")))
+                or "__" in str(node["target"])
+            ):
                 raise _refusal(path, f"operator {node.get('target') if isinstance(node, dict) else node!r:.60}")
     if isinstance(value, dict):
         for name, child in value.items():
@@ -121,7 +131,7 @@ def _is_arithmetic(text: Any) -> bool:
     strings = [node for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     return (
         all(isinstance(node, _SYNTAX) for node in nodes)
-        and all(isinstance(call.func, ast.Name) and call.func.id in _FUNCTIONS for call in calls)
+        and all(isinstance(call.func, ast.Name) and _FUNCTION.fullmatch(call.func.id) for call in calls)
         and all(re.fullmatch(r"[A-Za-z]\w*", node.id) for node in nodes if isinstance(node, ast.Name))
         and all(re.fullmatch(r"[A-Za-z]\w*", str(node.value)) for node in strings)
     )

@@ -39,7 +39,9 @@ class StoredCheckpoint:
 def check_suffix(path: str | os.PathLike[str]) -> None:
     """Raise CheckpointError unless checkpoints can be written to files named like ``path``."""
     if Path(path).suffix not in _WRITABLE:
-        raise CheckpointError(f"cannot write a checkpoint to {os.fspath(path)}; name a file that ends in .pt or .safetensors")
+        raise CheckpointError(
+            f"cannot write a checkpoint to {os.fspath(path)}; name a file that ends in .pt or .safetensors"
+        )
 
 
 def read(path: str | os.PathLike[str]) -> StoredCheckpoint:
@@ -149,6 +151,10 @@ def _check_state(path: Path, state: dict[str, Tensor]) -> None:
                 f"{path}: {name!r:.60} is a {type(tensor).__name__}, not a tensor; save a plain state dict"
             )
         if tensor.is_complex() or tensor.is_quantized or tensor.layout != torch.strided:
-            raise CheckpointError(f"{path}: {name!r} is {tensor.dtype} ({tensor.layout}); only dense real tensors are supported")
+            raise CheckpointError(
+                f"{path}: {name!r} is {tensor.dtype} ({tensor.layout}); only dense real tensors are supported"
+            )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise CheckpointError(f"{path}: {name!r} holds NaN or infinite weights; use a checkpoint from before training diverged")
+            raise CheckpointError(
+                f"{path}: {name!r} holds NaN or infinite weights; use a checkpoint from before training diverged"
+            )

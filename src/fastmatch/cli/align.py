@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import click
 
 import fastmatch
 from fastmatch import checkpoints
 from fastmatch.cli import options
-from fastmatch.cli.inputs import example_inputs, find_data
+from fastmatch.cli.inputs import example_inputs, find_data, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
 
 
@@ -24,7 +25,11 @@ Example:
 @click.argument("b")
 @click.option("--method", type=click.Choice(["weight", "activation"]), default="weight", show_default=True)
 @click.option(
-    "--similarity", type=click.Choice(["pearson", "linear"]), default="pearson", show_default=True, help="Of activations."
+    "--similarity",
+    type=click.Choice(["pearson", "linear"]),
+    default="pearson",
+    show_default=True,
+    help="Of activations.",
 )
 @click.option("--restarts", default=1, show_default=True, help="Starts of weight matching; the best objective wins.")
 @options.seed
@@ -39,7 +44,7 @@ def align(
     a: str,
     b: str,
     method: str,
-    similarity: str,
+    similarity: Literal["pearson", "linear"],
     restarts: int,
     seed: int,
     model: str | None,
@@ -55,7 +60,10 @@ def align(
     if aligned:
         checkpoints.check_suffix(aligned)
     first, second = fastmatch.load(a, model), fastmatch.load(b, model)
-    dataset = find_data(first, data, data_dir, limit, required=method == "activation")
+    if method == "activation":
+        dataset = require_data(first, data, data_dir, limit)
+    else:
+        dataset = find_data(first, data, data_dir)
     inputs = example_inputs(first, dataset)
     spec = fastmatch.trace(first.module, inputs)
     for path, network in ((a, first), (b, second)):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Literal
 
 import click
 
 import fastmatch
 from fastmatch import files, plots
 from fastmatch.cli import options
-from fastmatch.cli.inputs import find_data
+from fastmatch.cli.inputs import require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
 
 
@@ -40,7 +41,7 @@ Example:
 def barrier(
     alignment: str,
     alphas: int,
-    bn: str,
+    bn: Literal["reset", "keep"],
     model: str | None,
     data: str | None,
     data_dir: str | None,
@@ -58,8 +59,9 @@ def barrier(
         plots.check_target(plot)
     permutation = fastmatch.Permutation.load(alignment)
     first, second = (_checkpoint(permutation, alignment, side, model) for side in ("a", "b"))
-    name = data or permutation.metadata.get("data")
-    dataset = find_data(first, name if data or fastmatch.is_builtin_data(name or "") else None, data_dir, limit, required=True)
+    recorded = permutation.metadata.get("data")
+    name = data or (recorded if recorded and fastmatch.is_builtin_data(recorded) else None)
+    dataset = require_data(first, name, data_dir, limit)
     with progress("evaluating") as tick:
         result = fastmatch.barrier(
             first.module,
@@ -80,7 +82,9 @@ def barrier(
         console.print(f"drew {plot}")
 
 
-def _checkpoint(permutation: fastmatch.Permutation, alignment: str, side: str, model: str | None) -> fastmatch.Checkpoint:
+def _checkpoint(
+    permutation: fastmatch.Permutation, alignment: str, side: str, model: str | None
+) -> fastmatch.Checkpoint:
     origin = permutation.metadata.get(side)
     if not isinstance(origin, dict):
         raise fastmatch.AlignmentError(f"{alignment} does not name its checkpoints; run `fastmatch align` again")
@@ -96,19 +100,24 @@ def _checkpoint(permutation: fastmatch.Permutation, alignment: str, side: str, m
 
 
 def _report(result: fastmatch.Barrier, title: str) -> None:
-    examples = {split: curve.evaluation.examples for split, curve in result.curves["unaligned"].items()}
-    console.print(f"{title}: {len(result.alphas)} alphas, " + ", ".join(f"{n} {split} examples" for split, n in examples.items()))
+    unaligned, aligned = result.curves["unaligned"], result.curves["aligned"]
+    counts = " and ".join(f"{curve.evaluation.examples} {split} examples" for split, curve in unaligned.items())
+    console.print(f"{title}: {len(result.alphas)} alphas, {counts}")
+    for split, curve in unaligned.items():
+        loss, error = curve.evaluation.loss, 100 * curve.evaluation.error
+        ends = (f"{name} loss {loss[at]:.4f}, error {error[at]:.2f} %" for name, at in (("a", 0), ("b", -1)))
+        console.print(f"{split:5} ends: " + "; ".join(ends))
     for quantity, unit, scale in (("loss", "nats", 1.0), ("error", "%", 100.0)):
-        rows = table(f"{quantity} barrier ({unit})", "linear", "mean", "max", "at alpha", "ends", "middle")
+        rows = table(f"{quantity} barrier ({unit})", "linear", "mean", "max", "alpha")
         for pair, splits in result.curves.items():
             for split, curve in splits.items():
-                height, values = getattr(curve, quantity), scale * getattr(curve.evaluation, quantity)
-                cells = [f"{scale * getattr(height, d):.4f} ± {scale * getattr(height, d + '_se'):.4f}" for d in ("linear", "mean", "max")]
-                middle = values[len(values) // 2] if len(values) % 2 else float("nan")
-                rows.add_row(f"{pair}, {split}", *cells, f"{height.alpha:.2f}", f"{values[0]:.4f} {values[-1]:.4f}", f"{middle:.4f}")
+                height = getattr(curve, quantity)
+                linear = f"{scale * height.linear:.4f} ± {scale * height.linear_se:.4f}"
+                others = f"{scale * height.mean:.4f}", f"{scale * height.max:.4f}", f"{height.alpha:.2f}"
+                rows.add_row(f"{pair}, {split}", linear, *others)
         console.print(rows)
-    before, after = (result.curves[pair]["test"].loss for pair in ("unaligned", "aligned"))
-    share = f" ({100 * after.linear / before.linear:.1f} % of it)" if before.linear > 2 * before.linear_se else ""
+    before, after = unaligned["test"].loss, aligned["test"].loss
+    share = f", {100 * after.linear / before.linear:.1f} % of it" if before.linear > 2 * before.linear_se else ""
     console.print(f"test-loss barrier (linear): {before.linear:.4f} unaligned, {after.linear:.4f} aligned{share}")
 
 

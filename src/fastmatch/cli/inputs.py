@@ -9,27 +9,30 @@ import fastmatch
 CERTIFY_EXAMPLES = 64
 
 
-def find_data(
-    network: fastmatch.Checkpoint, data: str | None, data_dir: str | None, limit: int | None, *, required: bool
-) -> fastmatch.DataSet | None:
-    """Load the data set named on the command line, else the card's; None where none is needed or the card's is not found."""
+def require_data(
+    network: fastmatch.Checkpoint, data: str | None, data_dir: str | None, limit: int | None
+) -> fastmatch.DataSet:
+    """Load the data named on the command line, else the card's, and check that the network takes them."""
     name = data or (network.card.data if network.card else None)
     if name is None:
-        if required:
-            raise fastmatch.DataError(f"{network.path} does not say what it was trained on; name the data with --data")
-        return None
+        raise fastmatch.DataError(f"{network.path} does not say what it was trained on; name the data with --data")
     if data is None and not fastmatch.is_builtin_data(name):
         raise fastmatch.DataError(
-            f"the card of {network.path} names data {name!r}, which are not built in; name them with --data if you trust them"
+            f"the card of {network.path} names data {name!r}, which are not built in; name them with --data"
         )
-    try:
-        dataset = fastmatch.load_data(name, limit=limit, data_dir=data_dir)
-    except fastmatch.DataError:
-        if required or data is not None:
-            raise
-        return None
+    dataset = fastmatch.load_data(name, limit=limit, data_dir=data_dir)
     fastmatch.check_fit(network.module, dataset)
     return dataset
+
+
+def find_data(network: fastmatch.Checkpoint, data: str | None, data_dir: str | None) -> fastmatch.DataSet | None:
+    """As :func:`require_data`, but None where the command line names no data and the card's are not at hand."""
+    try:
+        return require_data(network, data, data_dir, None)
+    except fastmatch.DataError:
+        if data is not None:
+            raise
+        return None
 
 
 def example_inputs(network: fastmatch.Checkpoint, dataset: fastmatch.DataSet | None) -> tuple[torch.Tensor, ...]:

@@ -24,16 +24,14 @@ Example:
 @options.data
 @options.data_dir
 @options.json
-def inspect(
-    checkpoint: str, model: str | None, data: str | None, data_dir: str | None, json_path: str | None
-) -> None:
+def inspect(checkpoint: str, model: str | None, data: str | None, data_dir: str | None, json_path: str | None) -> None:
     """Show which parameter axes of CHECKPOINT share a permutation, and what is fixed and why.
 
     The groups are certified: random permutations of all of them must leave the outputs as they are.
     """
     check_targets(json_path)
     network = fastmatch.load(checkpoint, model)
-    dataset = find_data(network, data, data_dir, None, required=False)
+    dataset = find_data(network, data, data_dir)
     inputs = example_inputs(network, dataset)
     spec = fastmatch.trace(network.module, inputs)
     certificate = spec.certify(network.module, inputs)
@@ -51,7 +49,8 @@ def inspect(
     _report(spec, network.model)
     certificate.require("a random permutation of these groups")
     console.print(
-        f"certificate: random permutations of all groups change the outputs by {certificate.max_rel:.1e} relative: the same function"
+        f"certificate: random permutations of all groups change the outputs by {certificate.max_rel:.1e} relative: "
+        "the same function"
     )
 
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import click
 
 model = click.option(
-    "--model", metavar="MODEL", help="Network: mlp(64, 512, 10), resnet20(width=4), file.py:function. Default: the card's."
+    "--model",
+    metavar="MODEL",
+    help="Network: mlp(64, 512, 10), resnet20(width=4), file.py:function. Default: the card's.",
 )
-data = click.option("--data", metavar="DATA", help="Data: digits, mnist, cifar10, file.npz, file.py:function. Default: the card's.")
+data = click.option(
+    "--data", metavar="DATA", help="Data: digits, mnist, cifar10, file.npz, file.py:function. Default: the card's."
+)
 data_dir = click.option(
-    "--data-dir", metavar="DIR", type=click.Path(), help="Folder of mnist.npz and cifar10.npz. Default: $FASTMATCH_DATA."
+    "--data-dir",
+    metavar="DIR",
+    type=click.Path(),
+    help="Folder of mnist.npz and cifar10.npz. Default: $FASTMATCH_DATA.",
 )
 json = click.option("--json", "json_path", metavar="FILE", type=click.Path(), help="Write the result as JSON.")
 seed = click.option("--seed", default=0, show_default=True, help="Seed of every random choice.")
 
 
-def limit(default: int | None, help_text: str) -> click.decorators.FC:  # type: ignore[valid-type]
+def limit(default: int | None, help_text: str) -> Callable[[Any], Any]:
     """Option that restricts the data to a fixed subset."""
     return click.option("--limit", metavar="N", type=int, default=default, show_default=True, help=help_text)

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,8 @@ from rich.table import Table
 
 from fastmatch import files
 
-console = Console(highlight=False, soft_wrap=True)
+# In a pipe nothing is folded: rows stay whole for grep and awk.
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
 
 
 @contextmanager
@@ -35,9 +35,11 @@ def progress(description: str) -> Iterator[Callable[[int, int], None]]:
 
 def table(*columns: str, title: str | None = None) -> Table:
     """Return an empty table: the first column is text, the others are numbers."""
-    result = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    result = Table(
+        title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
     for place, name in enumerate(columns):
-        result.add_column(name, justify="left" if place == 0 else "right", no_wrap=place > 0, overflow="fold")
+        result.add_column(name, justify="left" if place == 0 else "right", no_wrap=place > 0)
     return result
 
 
@@ -63,8 +65,3 @@ def check_targets(*paths: str | None) -> None:
     for path in paths:
         if path is not None:
             files.check_target(path)
-
-
-def short(path: str | Path) -> str:
-    """File name for messages and tables."""
-    return Path(path).name

@@ -47,9 +47,13 @@ Example:
 @click.option("--seed", default=0, show_default=True, help="Seed of initial weights and data order alike.")
 @click.option("--init-seed", type=int, help="Seed of the initial weights alone.")
 @click.option("--order-seed", type=int, help="Seed of the data order alone.")
-@click.option("--save-epochs", callback=_numbers, metavar="LIST", help="Also save after these epochs, in a folder beside OUT.")
+@click.option(
+    "--save-epochs", callback=_numbers, metavar="LIST", help="Also save after these epochs, in a folder beside OUT."
+)
 @click.option("--save-steps", callback=_numbers, metavar="LIST", help="Also save after these steps.")
-@click.option("-o", "--output", default="model.pt", show_default=True, help="Checkpoint to write (.pt or .safetensors).")
+@click.option(
+    "-o", "--output", default="model.pt", show_default=True, help="Checkpoint to write (.pt or .safetensors)."
+)
 @options.json
 def train(
     model: str | None,
@@ -108,5 +112,7 @@ def _start(model: str | None, parent: str | None, recipe: training.Recipe) -> tu
         return model, training.initialise(model, recipe.init, recipe.init_seed), None
     network = fastmatch.load(parent, model)
     if network.model == "program":
-        raise fastmatch.CheckpointError(f"{parent} is an exported program, which cannot be trained; use a .pt checkpoint")
+        raise fastmatch.CheckpointError(
+            f"{parent} is an exported program, which cannot be trained; use a .pt checkpoint"
+        )
     return network.model, network.module, network.card.data if network.card else None

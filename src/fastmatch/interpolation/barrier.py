@@ -28,8 +28,8 @@ class BarrierHeight:
     max
         Largest value minus the larger end (epsilon of Kalaivanan 2023).
 
-    The standard errors are those of the difference at the attaining alpha, paired over examples. The largest of noisy values is
-    biased upward: a barrier within two standard errors of zero is no barrier.
+    The standard errors are those of the difference at the attaining alpha, paired over examples. The largest of noisy
+    values is biased upward: a barrier within two standard errors of zero is no barrier.
     """
 
     linear: float

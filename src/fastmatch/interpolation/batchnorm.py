@@ -22,8 +22,8 @@ _WITHOUT_FLAG = {_aten._native_batch_norm_legit_no_training.default, _aten._batc
 class _BatchStatistics(TorchDispatchMode):
     """Runs every BatchNorm on batch statistics and folds them into its running statistics.
 
-    Works below modules, on the operations themselves, so that exported programs and modules of any class are covered. With
-    momentum 1 / k at batch k the running statistics are the cumulative average over batches.
+    Works below modules, on the operations themselves, so that exported programs and modules of any class are covered.
+    With momentum 1 / k at batch k the running statistics are the cumulative average over batches.
     """
 
     def __init__(self) -> None:
@@ -51,8 +51,9 @@ def has_batch_norm(module: nn.Module, state: Mapping[str, Tensor], data: Split) 
 def reset_statistics(module: nn.Module, state: Mapping[str, Tensor], data: Split) -> None:
     """Replace the running statistics in ``state`` by their cumulative average over one pass over ``data``.
 
-    The same as ``momentum=None`` in train mode, for BatchNorm alone; everything else stays in evaluation mode. The buffers in
-    ``state`` are changed in place. ``data`` should be shuffled: batches of one class each would have other statistics.
+    The same as ``momentum=None`` in train mode, for BatchNorm alone; everything else stays in evaluation mode. The
+    buffers in ``state`` are changed in place. ``data`` should be shuffled: batches of one class each would have other
+    statistics.
     """
     with torch.no_grad(), _BatchStatistics() as mode:
         for number, (inputs, _) in enumerate(data.batches(BATCH_SIZE)):

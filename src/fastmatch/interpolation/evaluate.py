@@ -94,8 +94,8 @@ def evaluate(
     data
         Examples to evaluate on.
     bn
-        ``"reset"``: networks with BatchNorm get running statistics of their own in every row, the cumulative average over one
-        pass over ``statistics`` (interpolated statistics collapse the variance: Jordan et al. 2023, REPAIR);
+        ``"reset"``: networks with BatchNorm get running statistics of their own in every row, the cumulative average
+        over one pass over ``statistics`` (interpolated statistics collapse the variance: Jordan et al. 2023, REPAIR);
         ``"keep"``: statistics are interpolated like weights.
     statistics
         Training examples for the statistics; ``data`` itself if None.
@@ -110,9 +110,9 @@ def evaluate(
         The network does not take the data.
     """
     splits = {"data": data}
-    return evaluate_splits(module, networks, coefficients, splits, bn=bn, statistics=statistics or data, progress=progress)[
-        "data"
-    ]
+    return evaluate_splits(
+        module, networks, coefficients, splits, bn=bn, statistics=statistics or data, progress=progress
+    )["data"]
 
 
 def evaluate_splits(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_DEAD = 1e-10  # Variance over squared mean below which variation is float32 rounding of the activations: a constant unit.
+_DEAD = (
+    1e-10  # Variance over squared mean below which variation is float32 rounding of the activations: a constant unit.
+)
 
 
 class Moments:
     """Sums, squares and cross products of the units of two networks over batches of samples.
 
-    Samples are shifted by the mean of the first batch, so that a mean a thousand times the deviation costs no digits; batches
-    are reduced in float32 and added up in float64 (pooled moments, Chan et al. 1983). Means or deviations of batches are never
-    averaged.
+    Samples are shifted by the mean of the first batch, so that a mean a thousand times the deviation costs no digits;
+    batches are reduced in float32 and added up in float64 (pooled moments, Chan et al. 1983). Means or deviations of
+    batches are never averaged.
     """
 
     def __init__(self) -> None:
@@ -50,7 +52,7 @@ class Moments:
         )
 
     def pearson(self) -> Tensor:
-        """Correlation of units of a and b, shape [units, units], float64; 0 where either is constant (Li et al. 2016)."""
+        """Correlation of units of a and b, shape [units, units], float64; 0 where one is constant (Li et al. 2016)."""
         mean_a, mean_b = self._sum_a / self.count, self._sum_b / self.count
         covariance = self._cross / self.count - torch.outer(mean_a, mean_b)
         alive_a, alive_b = self.alive()

@@ -12,7 +12,8 @@ def scores(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     Parameters
     ----------
     logits
-        Shape [examples, classes], any floating type; widened to float64, so that a confident network's loss keeps its digits.
+        Shape [examples, classes], any floating type; widened to float64, so that a confident network's loss keeps its
+        digits.
     labels
         Shape [examples], int64.
 

@@ -34,9 +34,10 @@ def match_activations(
 ) -> Match:
     """One pass of both networks over the same batches, then one exact assignment for each group.
 
-    A group is observed at the last elementwise operation before it is consumed (after the nonlinearity); all axes but that of
-    the units are samples. Similarities are streamed: the activations of one batch are in memory at a time. Both networks run in
-    evaluation mode. Units that activations cannot tell apart (dead ones, duplicates) are matched among themselves by their weights.
+    A group is observed at the last elementwise operation before it is consumed (after the nonlinearity); all axes but
+    that of the units are samples. Similarities are streamed: the activations of one batch are in memory at a time. Both
+    networks run in evaluation mode. Units that activations cannot tell apart (dead ones, duplicates) are matched among
+    themselves by their weights.
 
     Parameters
     ----------
@@ -45,8 +46,8 @@ def match_activations(
     data
         Examples to compare on: training examples, so that test figures stay clean.
     similarity
-        ``"pearson"``: correlation over the samples, 0 for dead units (Li et al. 2016); ``"linear"``: the inner product, whose
-        assignment minimises the Euclidean distance of activations (Sharma et al. 2024, appendix A).
+        ``"pearson"``: correlation over the samples, 0 for dead units (Li et al. 2016); ``"linear"``: the inner product,
+        whose assignment minimises the Euclidean distance of activations (Sharma et al. 2024, appendix A).
     progress
         Called with (examples done, examples) after each batch.
 
@@ -70,7 +71,9 @@ def match_activations(
     for inputs, _ in data.batches(batch_size):
         values_a, values_b = runner.activations(a, (inputs,)), runner.activations(b, (inputs,))
         for name, tap in taps.items():
-            moments[name].update(*(tap.box.unit_matrix(values[tap.node], tap.axis, tap.factor) for values in (values_a, values_b)))
+            moments[name].update(
+                *(tap.box.unit_matrix(values[tap.node], tap.axis, tap.factor) for values in (values_a, values_b))
+            )
         seen += len(inputs)
         if progress is not None:
             progress(seen, len(data))

@@ -23,9 +23,9 @@ def settle_ties(
 ) -> dict[str, np.ndarray]:
     """Among assignments that are equally good to rounding, take the one with the most similar weights.
 
-    Dead units have no activation and units that fire on one example have the same one up to scale: which of them goes where is
-    arbitrary to activations, but not to the interpolated network. Groups share parameters, so this is a coordinate descent as
-    in weight matching, over the tied units alone.
+    Dead units have no activation and units that fire on one example have the same one up to scale: which of them goes
+    where is arbitrary to activations, but not to the interpolated network. Groups share parameters, so this is a
+    coordinate descent as in weight matching, over the tied units alone.
 
     Parameters
     ----------

@@ -31,9 +31,10 @@ def match_weights(
 ) -> Match:
     """Coordinate descent over the groups, in random order, until a whole sweep changes nothing.
 
-    Each visit solves one group's assignment exactly with all others held: the similarity is the Gram matrix of the units over
-    all parameters of the group (weights, biases, affine weights of normalisations). Buffers are permuted, not matched. The
-    objective ``sum <a, P b>`` is computed in float64, and a group keeps its permutation unless that gains.
+    Each visit solves one group's assignment exactly with all others held: the similarity is the Gram matrix of the
+    units over all parameters of the group (weights, biases, affine weights of normalisations). Buffers are permuted,
+    not matched. The objective ``sum <a, P b>`` is computed in float64, and a group keeps its permutation unless that
+    gains.
 
     Parameters
     ----------

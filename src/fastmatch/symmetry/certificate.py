@@ -52,7 +52,8 @@ class Certificate:
         if not self.passed:
             raise CertificateError(
                 f"{what} changes the outputs of the network by {self.max_rel:.2e} relative (tolerance "
-                f"{self.tolerance:.0e}, {self.examples} examples): the spec does not fit this network; nothing was written"
+                f"{self.tolerance:.0e}, {self.examples} examples): the spec "
+                "does not fit this network; nothing was written"
             )
         return self
 

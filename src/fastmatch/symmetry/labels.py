@@ -1,9 +1,9 @@
 """Axis labels: the algebra that the tracer computes with.
 
-Every axis of every tensor carries a label. A label is an atom, a concatenation of labels (segments one after the other) or
-a product of labels (row-major blocks). Two axes with one label must be permuted together. Labels start as atoms; operations
-unify them, views refine atoms into products, cuts refine them into concatenations. An atom that must stay in order is
-pinned, and keeps the reason.
+Every axis of every tensor carries a label. A label is an atom, a concatenation of labels (segments one after the other)
+or a product of labels (row-major blocks). Two axes with one label must be permuted together. Labels start as atoms;
+operations unify them, views refine atoms into products, cuts refine them into concatenations. An atom that must stay in
+order is pinned, and keeps the reason.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 
-class Mismatch(Exception):  # noqa: N818
+class Mismatch(Exception):
     """Two structures have no common refinement. Never escapes the tracer: it pins both."""
 
 
@@ -56,7 +56,7 @@ Axis = Atom | Concat | Product
 
 
 def resolve(axis: Axis) -> Axis:
-    """Return the normal form: root atoms, no nested or trivial structure, leading concatenations pulled out of products."""
+    """Return the normal form: root atoms, no nested structure, leading concatenations pulled out of products."""
     if isinstance(axis, Atom):
         return axis if axis.replacement is None else resolve(axis.replacement)
     if isinstance(axis, Concat):
@@ -110,9 +110,9 @@ def split(axis: Axis, position: int) -> tuple[Axis, Axis]:
     """
     axis = resolve(axis)
     if isinstance(axis, Atom):
-        left, right = Atom(position), Atom(axis.size - position)
-        _refine(axis, Concat((left, right)))
-        return left, right
+        halves = Atom(position), Atom(axis.size - position)
+        _refine(axis, Concat(halves))
+        return halves
     if isinstance(axis, Product):
         head, *rest = axis.factors
         inner = math.prod(factor.size for factor in rest)
@@ -205,7 +205,10 @@ def unify(first: Axis, second: Axis) -> None:
         unify(tail, other_tail)
     else:
         inner = min(first.factors[-1].size, second.factors[-1].size)
-        (head, tail), (other_head, other_tail) = factor(first, first.size // inner), factor(second, second.size // inner)
+        (head, tail), (other_head, other_tail) = (
+            factor(first, first.size // inner),
+            factor(second, second.size // inner),
+        )
         unify(tail, other_tail)
         unify(head, other_head)
 

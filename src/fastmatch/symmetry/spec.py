@@ -54,7 +54,7 @@ class Box:
         return result
 
     def unit_matrix(self, tensor: Tensor, axis: int, factor: int) -> Tensor:
-        """Values of ``tensor`` in this box of ``axis`` as [indices of the factor, everything else]; a view where one exists."""
+        """Values of ``tensor`` in this box of ``axis`` as [indices of the factor, everything else]."""
         rows = tensor.movedim(axis, 0)
         positions = np.moveaxis(self.positions(), factor, 0)
         if not np.array_equal(positions.ravel(), np.arange(len(rows))):
@@ -204,7 +204,7 @@ class PermutationSpec:
         return tensor
 
     def certify(self, module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> Certificate:
-        """Certify all groups at once by random permutations; see :func:`fastmatch.symmetry.certificate.certify_spec`."""
+        """Certify all groups at once by random permutations; see ``certify_spec``."""
         from fastmatch.symmetry.certificate import certify_spec
 
         return certify_spec(self, module, inputs, seed)
@@ -271,4 +271,6 @@ def _box_to_json(box: Box) -> dict[str, Any]:
 
 
 def _box_from_json(data: Mapping[str, Any]) -> Box:
-    return Box(int(data["offset"]), tuple(Factor(group, int(size), int(stride)) for group, size, stride in data["factors"]))
+    return Box(
+        int(data["offset"]), tuple(Factor(group, int(size), int(stride)) for group, size, stride in data["factors"])
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec
 
 from fastmatch.symmetry import graph
 from fastmatch.symmetry.labels import Atom, Axis, Mismatch, Run, atoms, pin, runs, unify
@@ -56,7 +57,7 @@ class Tracer:
                 for axis in axes:
                     pin(axis, "not used by the network")
 
-    def _label_input(self, node: fx.Node, spec: graph.InputSpec) -> None:
+    def _label_input(self, node: fx.Node, spec: InputSpec) -> None:
         if graph.is_state(spec):
             name = str(spec.target)
             axes: list[Axis] = [Atom(size) for size in graph.shape_of(node)]
@@ -64,7 +65,7 @@ class Tracer:
             if node.users:
                 self._first_user[name] = min(self._position(user) for user in node.users)
         else:
-            reason = "input of the network" if spec.kind == graph.InputKind.USER_INPUT else "constant of the network"
+            reason = "input of the network" if spec.kind == InputKind.USER_INPUT else "constant of the network"
             axes = [Atom(size, reason) for size in graph.shape_of(node)]
         self.labels[node] = axes
 
@@ -115,7 +116,7 @@ class Tracer:
                 pin(axis, reason)
 
     def spec(self) -> PermutationSpec:
-        """Groups are the unpinned atoms that parameters or buffers carry, named after the module that first uses them."""
+        """Groups are the unpinned atoms that parameters or buffers carry, named after where they are first used."""
         names = self._group_names()
         tensors = {
             name: TensorLayout(
@@ -145,7 +146,7 @@ class Tracer:
         return names
 
     def taps(self, spec: PermutationSpec) -> dict[str, Tap]:
-        """Where to observe each group: the last elementwise result that carries it, before anything pools or mixes it."""
+        """Where to observe each group: the last elementwise result that carries it."""
         found: dict[str, Tap] = {}
         owner = {atom: group for group, atom in self._atoms(spec).items()}
         elementwise: set[str] = set()

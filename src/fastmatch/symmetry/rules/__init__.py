@@ -1,7 +1,8 @@
 """What each operation does to axis labels: one file for each family, one function for each operation.
 
 A rule takes the tracer and a node, ties labels of its inputs, and returns the labels of its (first) output. It raises
-:class:`~fastmatch.symmetry.labels.Mismatch` where structures do not fit; the tracer then pins everything the node touches.
+:class:`~fastmatch.symmetry.labels.Mismatch` where structures do not fit; the tracer then pins everything the node
+touches.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Normalisations: their statistics do not see the order of what they average over, their affine weights must follow it."""
+"""Normalisations: statistics do not see the order of what they average over, affine weights must follow it."""
 
 from __future__ import annotations
 

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from fastmatch.symmetry.tracer import Tracer
 
 
-@rule("aten.view", "aten._unsafe_view", "aten.reshape", "aten.flatten", "aten.unflatten", "aten.squeeze", "aten.unsqueeze")
+@rule(
+    "aten.view", "aten._unsafe_view", "aten.reshape", "aten.flatten", "aten.unflatten", "aten.squeeze", "aten.unsqueeze"
+)
 def view(tracer: Tracer, node: fx.Node) -> list[Axis]:
     """Row-major regrouping: axes are multiplied until both sides agree in size, then divided."""
     x, sizes = [axis for axis in tracer.axes(node.args[0]) if axis.size != 1], shape_of(node)
