@@ -60,22 +60,20 @@ def align(
     if aligned:
         checkpoints.check_suffix(aligned)
     first, second = fastmatch.load(a, model), fastmatch.load(b, model)
-    if method == "activation":
-        dataset = require_data(first, data, data_dir, limit)
-    else:
-        dataset = find_data(first, data, data_dir)
+    training = require_data(first, data, data_dir, limit) if method == "activation" else None
+    dataset = training or find_data(first, data, data_dir)
     inputs = example_inputs(first, dataset)
     spec = fastmatch.trace(first.module, inputs)
     for path, network in ((a, first), (b, second)):
         spec.check_state(network.state_dict, path)
     with progress("matching") as tick:
-        if method == "activation" and dataset is not None:
+        if training is not None:
             match = fastmatch.match_activations(
                 spec,
                 first.module,
                 first.state_dict,
                 second.state_dict,
-                dataset.train,
+                training.train,
                 similarity=similarity,
                 progress=tick,
             )

@@ -59,7 +59,7 @@ def _report(spec: fastmatch.PermutationSpec, model: str) -> None:
     rows = table("group", "units", "moves these axes together")
     rows.columns[2].justify, rows.columns[2].no_wrap = "left", False
     for group in spec.groups:
-        rows.add_row(group.name, str(group.size), ", ".join(str(place) for place in group.occurrences))
+        rows.add_row(group.name, str(group.size), _shorten(str(place) for place in group.occurrences))
     console.print(rows)
     reasons: dict[str, list[str]] = defaultdict(list)
     for pin in spec.pinned:

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastmatch.data import Split
+from fastmatch.symmetry import call
 
 BATCH_SIZE = 250
 _aten = torch.ops.aten
@@ -44,7 +44,7 @@ class _BatchStatistics(TorchDispatchMode):
 def has_batch_norm(module: nn.Module, state: Mapping[str, Tensor], data: Split) -> bool:
     """True where the network normalises with running statistics. One small batch is run on a copy of the weights."""
     with _BatchStatistics() as mode:
-        functional_call(module, {name: tensor.clone() for name, tensor in state.items()}, (data.inputs[:2],))
+        call(module, {name: tensor.clone() for name, tensor in state.items()}, (data.inputs[:2],))
     return mode.hits > 0
 
 
@@ -58,4 +58,4 @@ def reset_statistics(module: nn.Module, state: Mapping[str, Tensor], data: Split
     with torch.no_grad(), _BatchStatistics() as mode:
         for number, (inputs, _) in enumerate(data.batches(BATCH_SIZE)):
             mode.momentum = 1.0 / (number + 1)
-            functional_call(module, dict(state), (inputs,))
+            call(module, state, (inputs,))

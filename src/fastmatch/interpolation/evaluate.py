@@ -9,15 +9,15 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from fastmatch import kernels
 from fastmatch.data import Split
 from fastmatch.errors import DataError, OptionError
 from fastmatch.interpolation.batchnorm import has_batch_norm, reset_statistics
-from fastmatch.symmetry import eval_mode
+from fastmatch.symmetry import call, eval_mode
 
-BATCH_SIZE = 250
+# Convolutions run fastest while the activations of a batch stay in cache, plain matrix products in large batches.
+CONVOLUTION_BATCH, MATRIX_BATCH = 250, 2500
 BatchNormMode = Literal["reset", "keep"]
 
 
@@ -151,15 +151,20 @@ def evaluate_splits(
 
 def _score(module: nn.Module, state: Mapping[str, Tensor], split: Split) -> tuple[np.ndarray, np.ndarray]:
     losses, errors = [], []
-    for inputs, labels in split.batches(BATCH_SIZE):
+    for inputs, labels in split.batches(batch_size(state)):
         loss, error = kernels.scores(_logits(module, state, inputs, labels), labels)
         losses.append(loss)
         errors.append(error)
     return torch.cat(losses).cpu().numpy(), torch.cat(errors).cpu().numpy()
 
 
+def batch_size(state: Mapping[str, Tensor]) -> int:
+    """Examples to run at once."""
+    return CONVOLUTION_BATCH if any(tensor.dim() > 2 for tensor in state.values()) else MATRIX_BATCH
+
+
 def _logits(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
-    logits = functional_call(module, dict(state), (inputs,))
+    logits = call(module, state, (inputs,))
     if logits.dim() != 2 or logits.shape[1] <= int(labels.max()):
         raise DataError(
             f"the network returns shape {tuple(logits.shape)} for {len(labels)} examples with labels up to "

@@ -1,7 +1,7 @@
 """Which parameter axes share a permutation: the spec, the tracer, the rules, the certificate."""
 
 from fastmatch.symmetry.certificate import Certificate, certify, certify_spec
-from fastmatch.symmetry.graph import GraphRunner, eval_mode
+from fastmatch.symmetry.graph import GraphRunner, call, eval_mode
 from fastmatch.symmetry.spec import Box, Factor, Group, Occurrence, PermutationSpec, Pin, TensorLayout
 from fastmatch.symmetry.tracer import Tap, trace, trace_graph
 
@@ -16,6 +16,7 @@ __all__ = [
     "Pin",
     "Tap",
     "TensorLayout",
+    "call",
     "certify",
     "certify_spec",
     "eval_mode",

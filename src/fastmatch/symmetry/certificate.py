@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from fastmatch.errors import CertificateError
-from fastmatch.symmetry.graph import eval_mode
+from fastmatch.symmetry.graph import call, eval_mode
 from fastmatch.symmetry.spec import PermutationSpec
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -117,6 +116,6 @@ def _double(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _outputs(module: nn.Module, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
     arguments = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)
     with torch.no_grad(), eval_mode(module):
-        result = functional_call(module, dict(state), arguments)
+        result = call(module, state, arguments)
     leaves = torch.utils._pytree.tree_leaves(result)
     return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]

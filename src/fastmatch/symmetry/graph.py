@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram, export
 from torch.export.graph_signature import InputKind, InputSpec
+from torch.func import functional_call
 
 from fastmatch.errors import SymmetryError
 
@@ -32,6 +33,12 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for child, mode in modes:
             child.training = mode
+
+
+def call(module: nn.Module, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Any:
+    """Run ``module`` with the weights and buffers of ``state`` in place of its own."""
+    # Every name is given, tied ones too, so there is nothing left for functional_call to tie.
+    return functional_call(module, dict(state), tuple(inputs), tie_weights=False)
 
 
 def export_graph(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:

@@ -233,7 +233,7 @@ def runs(axis: Axis) -> list[Run]:
     """Boxes of a label, which together cover every position of the axis once."""
     axis = resolve(axis)
     if isinstance(axis, Atom):
-        return [Run(0, ((axis, 1),))]
+        return [Run(0, ((axis, 1),) if axis.size != 1 else ())]
     if isinstance(axis, Concat):
         result, offset = [], 0
         for part in axis.parts:

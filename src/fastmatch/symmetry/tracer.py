@@ -107,8 +107,7 @@ class Tracer:
 
     def _give_up(self, node: fx.Node, reason: str) -> None:
         self._pin_all(node, reason)
-        if isinstance(node.meta["val"], torch.Tensor):
-            self.labels[node] = [Atom(size, reason) for size in graph.shape_of(node)]
+        self.labels[node] = [Atom(size, reason) for size in graph.shape_of(node)]
 
     def _pin_all(self, node: fx.Node, reason: str) -> None:
         for argument in (*node.all_input_nodes, node):

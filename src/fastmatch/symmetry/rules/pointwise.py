@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import fx
 
+from fastmatch.symmetry.graph import shape_of
 from fastmatch.symmetry.labels import Atom, Axis, unify
 from fastmatch.symmetry.rules.registry import rule
 
@@ -29,10 +30,18 @@ def broadcast(axes: list[Axis]) -> Axis:
     return wide[0] if wide else Atom(1)
 
 
-@rule("getitem", "aten.clone", "aten.alias", "aten.detach", "aten._to_copy", "aten.dropout", "aten.contiguous")
+@rule("getitem")
+def getitem(tracer: Tracer, node: fx.Node) -> list[Axis]:
+    """The first entry of a tuple carries its labels; where others are used, the tracer has pinned the operation."""
+    if node.args[1] == 0:
+        return list(tracer.axes(node.args[0]))
+    return [Atom(size, "secondary output") for size in shape_of(node)]
+
+
+@rule("aten.clone", "aten.alias", "aten.detach", "aten._to_copy", "aten.dropout")
 def same(tracer: Tracer, node: fx.Node) -> list[Axis]:
-    """The value itself; for a tuple, its first entry (the tracer pins where others are used)."""
-    return list(tracer.axes(node.args[0])) if node.args[0] in tracer.labels else []
+    """The value itself."""
+    return list(tracer.axes(node.args[0]))
 
 
 @rule("aten._softmax", "aten._log_softmax")
