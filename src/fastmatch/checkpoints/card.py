@@ -10,6 +10,11 @@ from fastmatch.errors import CheckpointError
 from fastmatch.strings import is_factory
 
 CARD_FORMAT = 1
+# A name, with arguments or without: no path and no "module:function".
+_BUILT_IN = re.compile(r"\w+\s*(\([^:/\\]*\))?", re.ASCII)
+_KINDS = {"format": int, "model": str, "data": str, "step": int, "epoch": int, "init_seed": int, "order_seed": int} | {
+    "extra": dict
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +45,7 @@ class Card:
     def from_json(cls, data: Any, where: str) -> Card:
         """Check and rebuild a card; CheckpointError where it is malformed, of a newer format, or names code."""
         known = {item.name for item in fields(cls)}
-        if not isinstance(data, dict) or not isinstance(data.get("format"), int) or not data.keys() <= known:
+        if not isinstance(data, dict) or type(data.get("format")) is not int or not data.keys() <= known:
             raise CheckpointError(
                 f"{where}: malformed card; write the checkpoint again or remove its 'fastmatch' entry"
             )
@@ -48,24 +53,29 @@ class Card:
             raise CheckpointError(
                 f"{where}: card format {data['format']} is newer than {CARD_FORMAT}; update fastmatch"
             )
-        if not isinstance(data.get("extra", {}), dict):
-            raise CheckpointError(f"{where}: malformed card: 'extra' is no mapping; write the checkpoint again")
-        for name, kind in (
-            ("model", str),
-            ("data", str),
-            ("step", int),
-            ("epoch", int),
-            ("init_seed", int),
-            ("order_seed", int),
-        ):
-            if not isinstance(data.get(name), kind | None):
-                raise CheckpointError(
-                    f"{where}: malformed card: {name} is {data[name]!r:.40}; write the checkpoint again"
-                )
+        for name, value in data.items():
+            if not _is_plain(value, _KINDS[name]):
+                raise CheckpointError(f"{where}: malformed card: {name} is {value!r:.40}; write the checkpoint again")
         for name in ("model", "data"):
-            if data.get(name) is not None and is_factory(data[name]):
+            if data.get(name) is not None and not _BUILT_IN.fullmatch(data[name]):
                 raise CheckpointError(
-                    f"{where}: its card names code ({name} {data[name]!r}), which a file may not make fastmatch run; "
-                    f"if you trust it, remove the card and pass --{name} yourself"
+                    f"{where}: its card names code or a file ({name} {data[name]!r:.60}), which a card may not make "
+                    f"fastmatch open; if you trust it, remove the card and pass --{name} yourself"
                 )
         return cls(**data)
+
+
+def _is_plain(value: Any, kind: type) -> bool:
+    if value is None:
+        return kind in (int, str)
+    if kind is dict:
+        return isinstance(value, dict) and _is_json(value)
+    return type(value) is kind
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True

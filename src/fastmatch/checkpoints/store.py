@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +25,10 @@ from fastmatch.errors import CheckpointError
 from fastmatch.files import sha256, write_atomic
 
 _WRITABLE = (".pt", ".safetensors")
+_DTYPES = (
+    *(torch.float16, torch.bfloat16, torch.float32, torch.float64),
+    *(torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.bool),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +89,12 @@ def write(path: str | os.PathLike[str], state_dict: Mapping[str, Tensor], card: 
     if Path(path).suffix == ".safetensors":
         header = {"fastmatch": json.dumps(card.to_json())} if card else None
         data = safetensors.torch.save(state, metadata=header)
-        write_atomic(path, lambda temporary: temporary.write_bytes(data))
     else:
         content: dict[str, Any] = {"state_dict": state, "fastmatch": card.to_json()} if card else state
-        write_atomic(path, lambda temporary: torch.save(content, temporary))
+        buffer = io.BytesIO()  # given a path, torch would put the temporary file's random name into the archive
+        torch.save(content, buffer)
+        data = buffer.getvalue()
+    write_atomic(path, lambda temporary: temporary.write_bytes(data))
 
 
 def _check_file(path: Path) -> None:
@@ -105,7 +113,9 @@ def _check_file(path: Path) -> None:
 
 def _read_pt(path: Path) -> tuple[dict[str, Tensor], Card | None, None]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch finds odd about a file is an error below, or of no consequence
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not zipfile.is_zipfile(path) and path.open("rb").read(1) != b"\x80":
             raise CheckpointError(f"{path} is not a PyTorch checkpoint, or it is truncated; save it again") from error
@@ -150,9 +160,9 @@ def _check_state(path: Path, state: dict[str, Tensor]) -> None:
             raise CheckpointError(
                 f"{path}: {name!r:.60} is a {type(tensor).__name__}, not a tensor; save a plain state dict"
             )
-        if tensor.is_complex() or tensor.is_quantized or tensor.layout != torch.strided:
+        if tensor.dtype not in _DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
             raise CheckpointError(
-                f"{path}: {name!r} is {tensor.dtype} ({tensor.layout}); only dense real tensors are supported"
+                f"{path}: {name!r} is {tensor.dtype} ({tensor.layout}, {tensor.device}); save it as a dense float32 tensor"
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastmatch.data import Split
-from fastmatch.symmetry import call
+from fastmatch.errors import DataError
+from fastmatch.interpolation.forward import forward
 
 BATCH_SIZE = 250
 _aten = torch.ops.aten
@@ -44,7 +45,7 @@ class _BatchStatistics(TorchDispatchMode):
 def has_batch_norm(module: nn.Module, state: Mapping[str, Tensor], data: Split) -> bool:
     """True where the network normalises with running statistics. One small batch is run on a copy of the weights."""
     with _BatchStatistics() as mode:
-        call(module, {name: tensor.clone() for name, tensor in state.items()}, (data.inputs[:2],))
+        forward(module, {name: tensor.clone() for name, tensor in state.items()}, data.inputs[:2])
     return mode.hits > 0
 
 
@@ -54,8 +55,15 @@ def reset_statistics(module: nn.Module, state: Mapping[str, Tensor], data: Split
     The same as ``momentum=None`` in train mode, for BatchNorm alone; everything else stays in evaluation mode. The
     buffers in ``state`` are changed in place. ``data`` should be shuffled: batches of one class each would have other
     statistics.
+
+    Raises
+    ------
+    DataError
+        ``data`` holds one example, which has no variance.
     """
+    if len(data) < 2:
+        raise DataError("BatchNorm statistics need at least two examples; give more, or keep the statistics (bn keep)")
     with torch.no_grad(), _BatchStatistics() as mode:
         for number, (inputs, _) in enumerate(data.batches(BATCH_SIZE)):
             mode.momentum = 1.0 / (number + 1)
-            call(module, state, (inputs,))
+            forward(module, state, inputs)

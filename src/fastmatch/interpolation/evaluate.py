@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from fastmatch import kernels
 from fastmatch.data import Split
-from fastmatch.errors import DataError, OptionError
+from fastmatch.errors import DataError, ModelError, OptionError
 from fastmatch.interpolation.batchnorm import has_batch_norm, reset_statistics
-from fastmatch.symmetry import call, eval_mode
+from fastmatch.interpolation.forward import forward
+from fastmatch.symmetry import eval_mode
 
 # Convolutions run fastest while the activations of a batch stay in cache, plain matrix products in large batches.
 CONVOLUTION_BATCH, MATRIX_BATCH = 250, 2500
@@ -106,8 +107,10 @@ def evaluate(
     ------
     OptionError
         The coefficients do not fit the networks, or ``bn`` is unknown.
+    ModelError
+        A network has other tensors or shapes than ``module``.
     DataError
-        The network does not take the data.
+        The network does not take the data, returns something else than logits, or has BatchNorm to reset on one example.
     """
     splits = {"data": data}
     return evaluate_splits(
@@ -131,9 +134,10 @@ def evaluate_splits(
         raise OptionError(f"{rows.shape[1]} coefficients a row for {len(networks)} networks; give one for each")
     if bn not in ("reset", "keep"):
         raise OptionError(f"bn {bn!r} is unknown; choose reset or keep")
+    _check_networks(module, networks)
     results: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in splits}
     with torch.no_grad(), eval_mode(module):
-        reset = bn == "reset" and has_batch_norm(module, networks[0], statistics)
+        reset = bn == "reset" and has_batch_norm(module, kernels.combine(networks, rows[0].tolist()), statistics)
         shuffled = statistics.shuffle(seed=0) if reset else statistics
         for number, row in enumerate(rows):
             state = kernels.combine(networks, row.tolist())
@@ -164,10 +168,23 @@ def batch_size(state: Mapping[str, Tensor]) -> int:
 
 
 def _logits(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
-    logits = call(module, state, (inputs,))
-    if logits.dim() != 2 or logits.shape[1] <= int(labels.max()):
+    logits = forward(module, state, inputs)
+    if not isinstance(logits, Tensor):
+        raise DataError(f"the network returns a {type(logits).__name__}; it must return logits [examples, classes]")
+    if logits.dim() != 2 or len(logits) != len(labels) or logits.shape[1] <= int(labels.max()):
         raise DataError(
             f"the network returns shape {tuple(logits.shape)} for {len(labels)} examples with labels up to "
             f"{int(labels.max())}; it must return [examples, classes]"
         )
     return logits
+
+
+def _check_networks(module: nn.Module, networks: Sequence[Mapping[str, Tensor]]) -> None:
+    wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    for number, network in enumerate(networks):
+        found = {name: tensor.shape for name, tensor in network.items()}
+        if differing := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
+            raise ModelError(
+                f"network {number} does not fit the module: {differing[0]!r} is missing, unknown or of another shape; "
+                "give state dicts of this architecture and width"
+            )

@@ -1,0 +1,30 @@
+"""A network on one batch of data, with weights that are not its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from fastmatch.errors import DataError
+from fastmatch.symmetry import call
+
+
+def forward(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> Any:
+    """Output of ``module`` with weights ``state``, computed in the type of the weights.
+
+    Raises
+    ------
+    DataError
+        The network does not take the inputs.
+    """
+    dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), inputs.dtype)
+    try:
+        return call(module, state, (inputs.to(dtype),))
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(
+            f"the network does not take examples of shape {tuple(inputs.shape[1:])} in batches of {len(inputs)} "
+            f"({reason}); choose data that fit"
+        ) from error
