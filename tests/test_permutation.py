@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
+from tests.problems import MODELS, assert_same_state, build, example
 
 from fastmatch import Permutation, certify, trace
 from fastmatch.errors import AlignmentError, PermutationError
-from tests.problems import MODELS, assert_same_state, build, example
 
 MODEL = "shallow_cnn(width=8, norm=batch, in_channels=1, size=12)"
 
@@ -22,7 +22,10 @@ def spec():
 @pytest.fixture
 def state():
     """Weights and buffers without two equal entries."""
-    return {name: torch.rand_like(tensor) if tensor.is_floating_point() else tensor for name, tensor in build(MODEL).state_dict().items()}
+    return {
+        name: torch.rand_like(tensor) if tensor.is_floating_point() else tensor
+        for name, tensor in build(MODEL).state_dict().items()
+    }
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch._ops import OpOverload
 from torch.export import ExportedProgram
 
 from fastmatch import checkpoints, networks
@@ -22,9 +23,9 @@ class Checkpoint:
     Attributes
     ----------
     module
-        In evaluation mode, with the checkpoint's weights (exported programs are what they were exported as).
+        In evaluation mode, with the checkpoint's weights.
     state_dict
-        The weights, on the CPU.
+        A copy of the weights, on the CPU, with the dtypes of ``module``.
     model
         The model string that built ``module``, or ``"program"`` for a .pt2.
     example_inputs
@@ -66,14 +67,20 @@ def load(path: str | os.PathLike[str], model: str | None = None) -> Checkpoint:
     if stored.program is not None:
         return _from_program(stored, stored.program)
     name = model or _card_model(stored) or networks.recognise(stored.state_dict)
-    module = networks.build(name).eval()
+    with torch.random.fork_rng(devices=[]):  # the initial weights are replaced: they may not cost the caller a draw
+        module = networks.build(name).eval()
     _check_tensors(stored, module, name)
     module.load_state_dict(stored.state_dict)
     shape = networks.input_shape(name)
     inputs = None
     if shape is not None:
         inputs = (torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)),)
-    return Checkpoint(stored.path, module, stored.state_dict, stored.card, name, inputs, stored.sha256)
+    return Checkpoint(stored.path, module, _state(module), stored.card, name, inputs, stored.sha256)
+
+
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    """In the order and precision of the module, whatever those of the file."""
+    return {name: tensor.detach().clone() for name, tensor in module.state_dict().items()}
 
 
 def _card_model(stored: StoredCheckpoint) -> str | None:
@@ -91,9 +98,23 @@ def _from_program(stored: StoredCheckpoint, program: ExportedProgram) -> Checkpo
         raise CheckpointError(
             f"{stored.path}: the program takes other inputs than tensors by position; export it with those"
         )
-    return Checkpoint(
-        stored.path, program.module(), stored.state_dict, None, "program", tuple(arguments), stored.sha256
-    )
+    if any(_trains(node) for node in program.graph.nodes):
+        raise CheckpointError(
+            f"{stored.path} was exported in training mode; call eval() on the network and export it again"
+        )
+    module = program.module()
+    del module.train, module.eval  # they only raise; the mode is part of the graph, so the flags change nothing
+    module.eval()
+    return Checkpoint(stored.path, module, _state(module), None, "program", tuple(arguments), stored.sha256)
+
+
+def _trains(node: fx.Node) -> bool:
+    """True for dropout and normalisation in training mode."""
+    if not isinstance(node.target, OpOverload):
+        return False
+    names = (argument.name for argument in node.target._schema.arguments)
+    arguments = dict(zip(names, node.args, strict=False)) | node.kwargs
+    return arguments.get("train") is True or arguments.get("training") is True
 
 
 def _check_tensors(stored: StoredCheckpoint, module: nn.Module, name: str) -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from fastmatch.errors import CheckpointError
-from fastmatch.strings import is_factory
 
 CARD_FORMAT = 1
 # A name, with arguments or without: no path and no "module:function".
 _BUILT_IN = re.compile(r"\w+\s*(\([^:/\\]*\))?", re.ASCII)
-_KINDS = {"format": int, "model": str, "data": str, "step": int, "epoch": int, "init_seed": int, "order_seed": int} | {
-    "extra": dict
+_KINDS = {
+    **dict.fromkeys(("model", "data"), str),
+    **dict.fromkeys(("format", "step", "epoch", "init_seed", "order_seed"), int),
+    "extra": dict,
 }
 
 
@@ -44,8 +47,7 @@ class Card:
     @classmethod
     def from_json(cls, data: Any, where: str) -> Card:
         """Check and rebuild a card; CheckpointError where it is malformed, of a newer format, or names code."""
-        known = {item.name for item in fields(cls)}
-        if not isinstance(data, dict) or type(data.get("format")) is not int or not data.keys() <= known:
+        if not isinstance(data, dict) or type(data.get("format")) is not int or not data.keys() <= _KINDS.keys():
             raise CheckpointError(
                 f"{where}: malformed card; write the checkpoint again or remove its 'fastmatch' entry"
             )
@@ -55,7 +57,9 @@ class Card:
             )
         for name, value in data.items():
             if not _is_plain(value, _KINDS[name]):
-                raise CheckpointError(f"{where}: malformed card: {name} is {value!r:.40}; write the checkpoint again")
+                raise CheckpointError(
+                    f"{where}: malformed card: {name} is a {type(value).__name__}; write the checkpoint again"
+                )
         for name in ("model", "data"):
             if data.get(name) is not None and not _BUILT_IN.fullmatch(data[name]):
                 raise CheckpointError(
@@ -66,16 +70,9 @@ class Card:
 
 
 def _is_plain(value: Any, kind: type) -> bool:
-    if value is None:
-        return kind in (int, str)
-    if kind is dict:
-        return isinstance(value, dict) and _is_json(value)
-    return type(value) is kind
-
-
-def _is_json(value: Any) -> bool:
+    """True for a value of exactly that type, plain to its depths; all but mappings may be None."""
     try:
         json.dumps(value)
     except (TypeError, ValueError):
         return False
-    return True
+    return type(value) is kind or (value is None and kind is not dict)

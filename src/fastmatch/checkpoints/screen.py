@@ -1,9 +1,9 @@
 """Screen the JSON of a ``torch.export`` archive: what remains cannot make its loader, or the loaded network, run code.
 
-``torch.export.load`` trusts this JSON. It evaluates expressions with sympy, looks operators up by attribute, imports the
-modules that tree descriptions name, and pastes guards and names into Python source that it executes. So every string is
-refused unless the place it stands in says what it may be. See torch/_export/serde/serialize.py, torch/export/_unlift.py,
-torch/utils/_pytree.py and torch/fx/graph.py.
+``torch.export.load`` trusts this JSON. It evaluates expressions with sympy, looks operators up by attribute, imports
+the modules that tree descriptions name, and pastes guards and names into Python source that it executes. So every
+string is refused unless the place it stands in says what it may be. See torch/_export/serde/serialize.py,
+torch/export/_unlift.py, torch/utils/_pytree.py and torch/fx/graph.py.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -59,7 +60,9 @@ def _screened(value: Any, key: str = "") -> Any:
     if key == "expr_str" and not isinstance(value, str):
         raise Unsafe("an expression that is no text")  # sympy evaluates the strings inside containers too
     if isinstance(value, dict):
-        return {_name(name): _DROPPED.get(name, _screened(child, name)) for name, child in value.items()}
+        return {
+            _name(name): _DROPPED[name] if name in _DROPPED else _screened(child, name) for name, child in value.items()
+        }
     if isinstance(value, list):
         return [_screened(child, key) for child in value]
     return _CHECKS.get(key, _name)(value) if isinstance(value, str) else value
@@ -127,7 +130,7 @@ def _expression(text: str) -> str:
     return text
 
 
-_CHECKS = {
+_CHECKS: dict[str, Callable[[str], str]] = {
     "expr_str": _expression,
     "target": _operator,
     "as_operator": _operator,

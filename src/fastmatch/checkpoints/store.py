@@ -162,7 +162,7 @@ def _check_state(path: Path, state: dict[str, Tensor]) -> None:
             )
         if tensor.dtype not in _DTYPES or tensor.layout != torch.strided or tensor.device.type != "cpu":
             raise CheckpointError(
-                f"{path}: {name!r} is {tensor.dtype} ({tensor.layout}, {tensor.device}); save it as a dense float32 tensor"
+                f"{path}: {name!r} is {tensor.dtype} ({tensor.layout}, {tensor.device}); save it as dense float32"
             )
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise CheckpointError(

@@ -110,7 +110,8 @@ def evaluate(
     ModelError
         A network has other tensors or shapes than ``module``.
     DataError
-        The network does not take the data, returns something else than logits, or has BatchNorm to reset on one example.
+        The network does not take the data, returns something else than logits, or has BatchNorm to reset on a single
+        example.
     """
     splits = {"data": data}
     return evaluate_splits(

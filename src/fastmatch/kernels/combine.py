@@ -17,12 +17,10 @@ def combine(networks: Sequence[Mapping[str, Tensor]], coefficients: Sequence[flo
     terms = [(float(c), network) for c, network in zip(coefficients, networks, strict=True) if c != 0]
     result = {}
     for name, first in networks[0].items():
-        if not first.is_floating_point() or not terms:
-            result[name] = first.clone() if not first.is_floating_point() else torch.zeros_like(first)
+        if not first.is_floating_point():
+            result[name] = first.clone()
             continue
-        dtype = torch.promote_types(first.dtype, torch.float32)
-        total = terms[0][1][name].to(dtype) * terms[0][0]
-        for coefficient, network in terms[1:]:
-            total.add_(network[name].to(dtype), alpha=coefficient)
-        result[name] = total
+        result[name] = torch.zeros_like(first, dtype=torch.promote_types(first.dtype, torch.float32))
+        for coefficient, network in terms:
+            result[name].add_(network[name], alpha=coefficient)
     return result

@@ -27,7 +27,8 @@ def gram(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     """
     total: Tensor | None = None
     for a, b in pairs:
-        a, b = (a, b) if a.dtype == torch.float64 else (a.float(), b.float())
+        dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+        a, b = a.to(dtype), b.to(dtype)
         total = a @ b.T if total is None else total.addmm_(a, b.T)
     if total is None:
         raise ValueError("gram needs at least one pair of matrices")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_DEAD = (
-    1e-10  # Variance over squared mean below which variation is float32 rounding of the activations: a constant unit.
-)
+# Variance over squared mean below which variation is float32 rounding of the activations: a constant unit.
+_DEAD = 1e-10
 
 
 class Moments:
@@ -23,7 +22,8 @@ class Moments:
 
     def update(self, a: Tensor, b: Tensor) -> None:
         """Add one batch of samples, shapes [units, samples]; both networks saw the same samples in the same order."""
-        a, b = (x if x.dtype == torch.float64 else x.float() for x in (a, b))
+        dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+        a, b = a.to(dtype), b.to(dtype)
         if self.count == 0:
             self._start(a, b)
         a, b = a - self._shift_a.to(a.dtype)[:, None], b - self._shift_b.to(b.dtype)[:, None]

@@ -77,7 +77,7 @@ def match_weights(
         permutation=Permutation(spec, best.indices),
         method="weight",
         seed=seed,
-        objective_before=_inner(spec.permute(a, {}), b, best.parameters),
+        objective_before=_inner(a, b, best.parameters),
         objective_after=best.objective(),
         groups=tuple(_group_match(group, spec, a, b, best) for group in spec.groups),
         sweeps=best.sweeps,
@@ -102,7 +102,7 @@ class _Descent:
 
     def __post_init__(self) -> None:
         self.groups = [group for group in self.spec.groups if self.spec.matched(group)]
-        self.parameters = _names(self.spec, self.groups)
+        self.parameters = [name for name, layout in self.spec.tensors.items() if not layout.buffer]
         self.current = self.spec.permute(self.b, self.indices, self.parameters)
 
     def run(self) -> None:
