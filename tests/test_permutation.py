@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from tests.problems import MODELS, assert_same_state, build, example
 
 from fastmatch import Permutation, certify, trace
 from fastmatch.errors import AlignmentError, PermutationError
+from tests.problems import MODELS, assert_same_state, build, example
 
 MODEL = "shallow_cnn(width=8, norm=batch, in_channels=1, size=12)"
 

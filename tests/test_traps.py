@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.problems import build, example
 from torch import nn
 
 from fastmatch import Permutation, Split, certify, match_activations, match_weights, trace
+from tests.problems import build, example
 
 MODEL = "mlp(64, 16, 12, 10)"
 

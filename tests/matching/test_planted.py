@@ -1,9 +1,9 @@
 """Planted permutations: permute a network at random, and get the permutation back exactly."""
 
 import pytest
-from tests.problems import MODELS, build, example
 
 from fastmatch import Permutation, match_activations, match_weights, trace
+from tests.problems import MODELS, build, example
 
 SEEDS = range(20)
 

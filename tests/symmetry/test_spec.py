@@ -5,11 +5,11 @@ import copy
 import numpy as np
 import pytest
 import torch
-from tests.problems import build, example
 
 from fastmatch import PermutationSpec, trace
 from fastmatch.errors import PermutationError, SymmetryError
 from fastmatch.symmetry import Box, Factor, TensorLayout
+from tests.problems import build, example
 
 MODEL = "shallow_cnn(width=8, norm=batch, in_channels=1, size=12)"
 

@@ -3,11 +3,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.problems import PROBLEMS, build, example
 from torch import nn
 
 from fastmatch import PermutationSpec, trace
 from fastmatch.errors import SymmetryError
+from tests.problems import PROBLEMS, build, example
 
 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.model)

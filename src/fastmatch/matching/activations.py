@@ -69,11 +69,7 @@ def match_activations(
     moments = {name: kernels.Moments() for name in taps}
     seen = 0
     for inputs, _ in data.batches(batch_size):
-        values_a, values_b = runner.activations(a, (inputs,)), runner.activations(b, (inputs,))
-        for name, tap in taps.items():
-            moments[name].update(
-                *(tap.box.unit_matrix(values[tap.node], tap.axis, tap.factor) for values in (values_a, values_b))
-            )
+        _update(moments, taps, runner.activations(a, (inputs,)), runner.activations(b, (inputs,)))
         seen += len(inputs)
         if progress is not None:
             progress(seen, len(data))
@@ -105,6 +101,17 @@ def _observe(
     if blind := [group.name for group in spec.groups if group.name not in taps]:
         raise SymmetryError(f"group {blind[0]!r} has no activation to compare; use --method weight")
     return taps, GraphRunner(tracer.program, [tap.node for tap in taps.values()])
+
+
+def _update(
+    moments: Mapping[str, kernels.Moments],
+    taps: Mapping[str, Tap],
+    values_a: Mapping[str, Tensor],
+    values_b: Mapping[str, Tensor],
+) -> None:
+    for name, tap in taps.items():
+        units = (tap.box.unit_matrix(values[tap.node], tap.axis, tap.factor) for values in (values_a, values_b))
+        moments[name].update(*units)
 
 
 def _matrix(moments: kernels.Moments, similarity: Similarity) -> np.ndarray:
