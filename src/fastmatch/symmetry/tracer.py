@@ -28,7 +28,7 @@ class Tap:
 
 
 class Tracer:
-    """Labels of one graph. Rules read them with :meth:`axes` and tie them with :func:`labels.unify`."""
+    """Labels of one graph, which rules tie with :func:`labels.unify`."""
 
     def __init__(self, program: ExportedProgram, module: nn.Module) -> None:
         self.program = program
@@ -37,10 +37,6 @@ class Tracer:
         self.buffers = {name for name, _ in module.named_buffers()}
         self._module_state = module.state_dict(keep_vars=True)
         self._first_user: dict[str, int] = {}
-
-    def axes(self, node: Any) -> list[Axis]:
-        """Labels of the axes of a tensor argument."""
-        return self.labels[node]
 
     def run(self) -> None:
         """Visit every node once, in order."""
@@ -98,7 +94,7 @@ class Tracer:
             self._give_up(node, f"no rule for {node.target} at {place}")
             return
         try:
-            self.labels[node] = rule(self, node)
+            self.labels[node] = rule(self.labels, node)
         except Mismatch as mismatch:
             self._give_up(node, f"{node.target} at {place}: {mismatch}")
             return

@@ -1,6 +1,6 @@
 """What each operation does to axis labels: one file for each family, one function for each operation.
 
-A rule takes the tracer and a node, ties labels of its inputs, and returns the labels of its (first) output. It raises
+A rule takes the labels so far and a node, ties labels of its inputs, and returns those of its (first) output. It raises
 :class:`~fastmatch.symmetry.labels.Mismatch` where structures do not fit; the tracer then pins everything the node
 touches.
 """

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import fx
 
 from fastmatch.symmetry.graph import shape_of
 from fastmatch.symmetry.labels import Atom, Axis, pin, unify
 from fastmatch.symmetry.rules.pointwise import broadcast
-from fastmatch.symmetry.rules.registry import rule
-
-if TYPE_CHECKING:
-    from fastmatch.symmetry.tracer import Tracer
+from fastmatch.symmetry.rules.registry import Labels, rule
 
 
 @rule("aten.linear")
-def linear(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def linear(labels: Labels, node: fx.Node) -> list[Axis]:
     """``x W^T + b``."""
-    x, weight = tracer.axes(node.args[0]), tracer.axes(node.args[1])
+    x, weight = labels[node.args[0]], labels[node.args[1]]
     unify(x[-1], weight[1])
     if len(node.args) > 2 and node.args[2] is not None:
-        unify(tracer.axes(node.args[2])[0], weight[0])
+        unify(labels[node.args[2]][0], weight[0])
     return [*x[:-1], weight[0]]
 
 
 @rule("aten.mm", "aten.bmm", "aten.matmul", "aten.mv", "aten.dot")
-def matmul(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def matmul(labels: Labels, node: fx.Node) -> list[Axis]:
     """Batched ``a @ b`` with broadcast leading axes; one-axis operands as in ``torch.matmul``."""
-    return _product(tracer.axes(node.args[0]), tracer.axes(node.args[1]))
+    return _product(labels[node.args[0]], labels[node.args[1]])
 
 
 def _product(left: list[Axis], right: list[Axis]) -> list[Axis]:
@@ -40,19 +35,19 @@ def _product(left: list[Axis], right: list[Axis]) -> list[Axis]:
 
 
 @rule("aten.addmm", "aten.baddbmm")
-def addmm(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def addmm(labels: Labels, node: fx.Node) -> list[Axis]:
     """``bias + a @ b``."""
-    result = _product(tracer.axes(node.args[1]), tracer.axes(node.args[2]))
-    bias = tracer.axes(node.args[0])
+    result = _product(labels[node.args[1]], labels[node.args[2]])
+    bias = labels[node.args[0]]
     for place in range(-len(bias), 0):
         broadcast([result[place], bias[place]])
     return result
 
 
 @rule("aten.convolution")
-def convolution(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def convolution(labels: Labels, node: fx.Node) -> list[Axis]:
     """Channels are contracted; spatial axes stay in order. Grouped channels are pinned."""
-    x, weight = tracer.axes(node.args[0]), tracer.axes(node.args[1])
+    x, weight = labels[node.args[0]], labels[node.args[1]]
     bias, transposed, groups = node.args[2], node.args[6], node.args[8]
     incoming, outgoing = (weight[0], weight[1]) if transposed else (weight[1], weight[0])
     for axis in (*x[2:], *weight[2:]):
@@ -65,7 +60,7 @@ def convolution(tracer: Tracer, node: fx.Node) -> list[Axis]:
     else:
         unify(x[1], incoming)
     if bias is not None:
-        unify(tracer.axes(bias)[0], outgoing)
+        unify(labels[bias][0], outgoing)
     return [x[0], outgoing, *spatial(node, "convolution")]
 
 

@@ -2,48 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import fx
 
 from fastmatch.symmetry.labels import Axis, pin, unify
-from fastmatch.symmetry.rules.registry import rule
-
-if TYPE_CHECKING:
-    from fastmatch.symmetry.tracer import Tracer
+from fastmatch.symmetry.rules.registry import Labels, rule
 
 
-def _follow(tracer: Tracer, axes: list[Axis], affine: list[Any]) -> None:
+def _follow(labels: Labels, axes: list[Axis], affine: list[Any]) -> None:
     """Tie the axes of affine weights and running statistics to the last of ``axes``."""
     for argument in affine:
         if argument is not None:
-            own = tracer.axes(argument)
+            own = labels[argument]
             for axis, other in zip(axes[len(axes) - len(own) :], own, strict=True):
                 unify(axis, other)
 
 
 @rule("aten.native_batch_norm", "aten._native_batch_norm_legit", "aten._native_batch_norm_legit_no_training")
-def batch_norm(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def batch_norm(labels: Labels, node: fx.Node) -> list[Axis]:
     """Statistics and affine weights belong to channels."""
-    x = tracer.axes(node.args[0])
-    _follow(tracer, [x[1]], list(node.args[1:5]))
+    x = labels[node.args[0]]
+    _follow(labels, [x[1]], list(node.args[1:5]))
     return list(x)
 
 
 @rule("aten.native_layer_norm")
-def layer_norm(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def layer_norm(labels: Labels, node: fx.Node) -> list[Axis]:
     """Statistics run over the last axes, which the affine weights share."""
-    x = tracer.axes(node.args[0])
-    _follow(tracer, x, list(node.args[2:4]))
+    x = labels[node.args[0]]
+    _follow(labels, x, list(node.args[2:4]))
     return list(x)
 
 
 @rule("aten.native_group_norm")
-def group_norm(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def group_norm(labels: Labels, node: fx.Node) -> list[Axis]:
     """One group, or one for each channel, leaves channels free; between those they are pinned."""
-    x = tracer.axes(node.args[0])
+    x = labels[node.args[0]]
     channels, groups = node.args[4], node.args[6]
-    _follow(tracer, [x[1]], list(node.args[1:3]))
+    _follow(labels, [x[1]], list(node.args[1:3]))
     if groups not in (1, channels):
         pin(x[1], f"channels of a GroupNorm with {groups} groups")
     return list(x)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import fx
 
 from fastmatch.symmetry.graph import shape_of
 from fastmatch.symmetry.labels import Atom, Axis, unify
-from fastmatch.symmetry.rules.registry import rule
-
-if TYPE_CHECKING:
-    from fastmatch.symmetry.tracer import Tracer
+from fastmatch.symmetry.rules.registry import Labels, rule
 
 
 @rule("pointwise")
-def pointwise(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def pointwise(labels: Labels, node: fx.Node) -> list[Axis]:
     """Axes that line up under broadcasting share a label."""
-    operands = [tracer.axes(argument) for argument in node.all_input_nodes if argument in tracer.labels]
+    operands = [labels[argument] for argument in node.all_input_nodes if argument in labels]
     rank = max(len(axes) for axes in operands)
     return [broadcast([axes[place] for axes in operands if len(axes) >= -place]) for place in range(-rank, 0)]
 
@@ -31,20 +26,20 @@ def broadcast(axes: list[Axis]) -> Axis:
 
 
 @rule("getitem")
-def getitem(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def getitem(labels: Labels, node: fx.Node) -> list[Axis]:
     """The first entry of a tuple carries its labels; where others are used, the tracer has pinned the operation."""
     if node.args[1] == 0:
-        return list(tracer.axes(node.args[0]))
+        return list(labels[node.args[0]])
     return [Atom(size, "secondary output") for size in shape_of(node)]
 
 
 @rule("aten.clone", "aten.alias", "aten.detach", "aten._to_copy", "aten.dropout")
-def same(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def same(labels: Labels, node: fx.Node) -> list[Axis]:
     """The value itself."""
-    return list(tracer.axes(node.args[0]))
+    return list(labels[node.args[0]])
 
 
 @rule("aten._softmax", "aten._log_softmax")
-def softmax(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def softmax(labels: Labels, node: fx.Node) -> list[Axis]:
     """Normalising over an axis does not see its order."""
-    return list(tracer.axes(node.args[0]))
+    return list(labels[node.args[0]])

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from torch import fx
 
 from fastmatch.symmetry.graph import shape_of
 from fastmatch.symmetry.labels import Atom, Axis, pin
-from fastmatch.symmetry.rules.registry import rule
-
-if TYPE_CHECKING:
-    from fastmatch.symmetry.tracer import Tracer
+from fastmatch.symmetry.rules.registry import Labels, rule
 
 _WINDOWS = {"1d": 1, "2d": 2, "3d": 3}
 
@@ -27,9 +22,9 @@ _WINDOWS = {"1d": 1, "2d": 2, "3d": 3}
     "aten.adaptive_avg_pool1d",
     "aten.adaptive_max_pool2d",
 )
-def pooling(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def pooling(labels: Labels, node: fx.Node) -> list[Axis]:
     """Windows run over the last axes, which stay in order."""
-    x = tracer.axes(node.args[0])
+    x = labels[node.args[0]]
     count = next(axes for suffix, axes in _WINDOWS.items() if suffix in str(node.target))
     for axis in x[-count:]:
         pin(axis, "spatial axis of a pooling")
@@ -37,9 +32,9 @@ def pooling(tracer: Tracer, node: fx.Node) -> list[Axis]:
 
 
 @rule("aten.mean", "aten.sum", "aten.amax", "aten.amin", "aten.var", "aten.prod", "aten.any", "aten.all")
-def reduction(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def reduction(labels: Labels, node: fx.Node) -> list[Axis]:
     """A reduced axis is gone, and its order was not seen."""
-    x = tracer.axes(node.args[0])
+    x = labels[node.args[0]]
     listed = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
     places = [listed] if isinstance(listed, int) else listed
     reduced = {place % len(x) for place in places} if places else set(range(len(x)))  # type: ignore[union-attr, operator]

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import fx
 
 from fastmatch.symmetry.labels import Axis
 
-if TYPE_CHECKING:
-    from fastmatch.symmetry.tracer import Tracer
-
-Rule = Callable[["Tracer", fx.Node], list[Axis]]
+# Labels of the axes of every tensor seen so far, by graph node.
+Labels = Mapping[Any, list[Axis]]
+Rule = Callable[[Labels, fx.Node], list[Axis]]
 
 _RULES: dict[str, Rule] = {}
 

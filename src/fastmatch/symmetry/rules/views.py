@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from torch import fx
 
 from fastmatch.symmetry.graph import shape_of
 from fastmatch.symmetry.labels import Atom, Axis, Mismatch, Product, factor
-from fastmatch.symmetry.rules.registry import rule
-
-if TYPE_CHECKING:
-    from fastmatch.symmetry.tracer import Tracer
+from fastmatch.symmetry.rules.registry import Labels, rule
 
 
 @rule(
     "aten.view", "aten._unsafe_view", "aten.reshape", "aten.flatten", "aten.unflatten", "aten.squeeze", "aten.unsqueeze"
 )
-def view(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def view(labels: Labels, node: fx.Node) -> list[Axis]:
     """Row-major regrouping: axes are multiplied until both sides agree in size, then divided."""
-    x, sizes = [axis for axis in tracer.axes(node.args[0]) if axis.size != 1], shape_of(node)
+    x, sizes = [axis for axis in labels[node.args[0]] if axis.size != 1], shape_of(node)
     result: list[Axis] = []
     pending: list[Axis] = []
     wanted: list[int] = []
@@ -48,16 +44,16 @@ def _divide(axis: Axis, sizes: list[int]) -> list[Axis]:
 
 
 @rule("aten.permute")
-def permute(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def permute(labels: Labels, node: fx.Node) -> list[Axis]:
     """Axes in another order."""
-    x = tracer.axes(node.args[0])
+    x = labels[node.args[0]]
     return [x[place] for place in node.args[1]]  # type: ignore[union-attr, index]
 
 
 @rule("aten.transpose", "aten.t")
-def transpose(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def transpose(labels: Labels, node: fx.Node) -> list[Axis]:
     """Two axes exchanged; ``t`` exchanges the only two."""
-    x = list(tracer.axes(node.args[0]))
+    x = list(labels[node.args[0]])
     first, second = node.args[1:3] if len(node.args) > 1 else (0, -1)
     if len(x) > 1:
         x[first], x[second] = x[second], x[first]  # type: ignore[index]
@@ -65,8 +61,8 @@ def transpose(tracer: Tracer, node: fx.Node) -> list[Axis]:
 
 
 @rule("aten.expand")
-def expand(tracer: Tracer, node: fx.Node) -> list[Axis]:
+def expand(labels: Labels, node: fx.Node) -> list[Axis]:
     """New positions along an axis of size one are copies: any order of them is the same."""
-    x, sizes = tracer.axes(node.args[0]), shape_of(node)
+    x, sizes = labels[node.args[0]], shape_of(node)
     x = [Atom(1)] * (len(sizes) - len(x)) + x
     return [axis if axis.size == size else Atom(size) for axis, size in zip(x, sizes, strict=True)]
