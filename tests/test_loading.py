@@ -163,3 +163,11 @@ class TestPrograms:
         torch.export.save(program, tmp_path / "net.pt2")
         with pytest.raises(CheckpointError, match="tensors by position"):
             load(tmp_path / "net.pt2")
+
+    def test_a_program_can_be_the_network_of_a_bare_state_dict(self, exported, network, tmp_path):
+        other = networks.build(MODEL).eval()
+        path, program = save(tmp_path / "bare.pt", other), exported(network, torch.randn(2, 4))
+        loaded = load(path, str(program))
+        inputs = torch.randn(3, 4)
+        assert torch.equal(loaded.module(inputs), other(inputs))
+        assert loaded.example_inputs is not None

@@ -54,7 +54,7 @@ def load(path: str | os.PathLike[str], model: str | None = None) -> Checkpoint:
     path
         ``.pt``, ``.safetensors`` or ``.pt2``.
     model
-        Model string; the only way to name a factory, since that is code.
+        Model string, or a .pt2 whose program the weights belong to; the only way to name a factory, since that is code.
 
     Raises
     ------
@@ -67,15 +67,23 @@ def load(path: str | os.PathLike[str], model: str | None = None) -> Checkpoint:
     if stored.program is not None:
         return _from_program(stored, stored.program)
     name = model or _card_model(stored) or networks.recognise(stored.state_dict)
-    with torch.random.fork_rng(devices=[]):  # the initial weights are replaced: they may not cost the caller a draw
-        module = networks.build(name).eval()
+    module, inputs = _architecture(name)
     _check_tensors(stored, module, name)
     module.load_state_dict(stored.state_dict)
-    shape = networks.input_shape(name)
-    inputs = None
-    if shape is not None:
-        inputs = (torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)),)
     return Checkpoint(stored.path, module, _state(module), stored.card, name, inputs, stored.sha256)
+
+
+def _architecture(name: str) -> tuple[nn.Module, tuple[Tensor, ...] | None]:
+    """Network of a model string, in evaluation mode, and inputs it takes."""
+    if name.endswith(".pt2"):
+        network = load(name)
+        return network.module, network.example_inputs
+    with torch.random.fork_rng(devices=[]):  # the initial weights are replaced: they may not cost the caller a draw
+        module = networks.build(name).eval()
+    shape = networks.input_shape(name)
+    if shape is None:
+        return module, None
+    return module, (torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)),)
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
