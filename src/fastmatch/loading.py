@@ -32,6 +32,8 @@ class Checkpoint:
         Two random examples of the right shape, or a program's own; None where the shape is not known.
     sha256
         Of the file.
+    fixed_batch
+        The only batch size that an exported program takes; None where any will do.
     """
 
     path: Path
@@ -41,6 +43,7 @@ class Checkpoint:
     model: str
     example_inputs: tuple[Tensor, ...] | None
     sha256: str
+    fixed_batch: int | None = None
 
 
 def load(path: str | os.PathLike[str], model: str | None = None) -> Checkpoint:
@@ -67,23 +70,23 @@ def load(path: str | os.PathLike[str], model: str | None = None) -> Checkpoint:
     if stored.program is not None:
         return _from_program(stored, stored.program)
     name = model or _card_model(stored) or networks.recognise(stored.state_dict)
-    module, inputs = _architecture(name)
+    module, inputs, batch = _architecture(name)
     _check_tensors(stored, module, name)
     module.load_state_dict(stored.state_dict)
-    return Checkpoint(stored.path, module, _state(module), stored.card, name, inputs, stored.sha256)
+    return Checkpoint(stored.path, module, _state(module), stored.card, name, inputs, stored.sha256, batch)
 
 
-def _architecture(name: str) -> tuple[nn.Module, tuple[Tensor, ...] | None]:
-    """Network of a model string, in evaluation mode, and inputs it takes."""
+def _architecture(name: str) -> tuple[nn.Module, tuple[Tensor, ...] | None, int | None]:
+    """Network of a model string, in evaluation mode, inputs it takes, and its batch size if that is fixed."""
     if name.endswith(".pt2"):
         network = load(name)
-        return network.module, network.example_inputs
+        return network.module, network.example_inputs, network.fixed_batch
     with torch.random.fork_rng(devices=[]):  # the initial weights are replaced: they may not cost the caller a draw
         module = networks.build(name).eval()
     shape = networks.input_shape(name)
     if shape is None:
-        return module, None
-    return module, (torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)),)
+        return module, None, None
+    return module, (torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)),), None
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
@@ -113,7 +116,14 @@ def _from_program(stored: StoredCheckpoint, program: ExportedProgram) -> Checkpo
     module = program.module()
     del module.train, module.eval  # they only raise; the mode is part of the graph, so the flags change nothing
     module.eval()
-    return Checkpoint(stored.path, module, _state(module), None, "program", tuple(arguments), stored.sha256)
+    batch = _fixed_batch(program)
+    return Checkpoint(stored.path, module, _state(module), None, "program", tuple(arguments), stored.sha256, batch)
+
+
+def _fixed_batch(program: ExportedProgram) -> int | None:
+    first = program.graph_signature.user_inputs[0]
+    size = next(node.meta["val"].shape[0] for node in program.graph.nodes if node.name == first)
+    return size if isinstance(size, int) else None
 
 
 def _trains(node: fx.Node) -> bool:

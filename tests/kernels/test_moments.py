@@ -82,6 +82,17 @@ def test_units_that_never_vary_correlate_with_nothing_and_are_counted(constant):
     assert alive_b.tolist() == [True, True, True, False, False]
 
 
+@pytest.mark.parametrize("level", [0.3, -1000.0])
+def test_a_unit_that_varies_by_rounding_alone_is_dead(level):
+    a, b = related()
+    steps = torch.randint(-2, 3, (SAMPLES,))
+    a[0] = level * (1 + steps * torch.finfo(torch.float32).eps)
+    assert a[0].std() > 0
+    moments = stream(a, b, 16)
+    assert moments.alive()[0].tolist() == [False, True, True, True, True]
+    assert (moments.pearson()[0] == 0).all()
+
+
 def test_a_unit_that_is_off_in_the_first_batch_counts_once_it_fires():
     a, b = related()
     a[0, :32] = 0.0

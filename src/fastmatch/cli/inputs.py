@@ -20,6 +20,11 @@ def require_data(
         raise fastmatch.DataError(
             f"the card of {network.path} names data {name!r}, which are not built in; name them with --data"
         )
+    if network.fixed_batch is not None:
+        raise fastmatch.DataError(
+            f"{network.path} takes batches of {network.fixed_batch} only; to use data, export it with a dynamic batch "
+            "size (dynamic_shapes=({0: torch.export.Dim.AUTO},)); without --data it can be aligned by weights"
+        )
     dataset = fastmatch.load_data(name, limit=limit, data_dir=data_dir)
     fastmatch.check_fit(network.module, dataset)
     return dataset

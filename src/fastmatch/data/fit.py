@@ -23,7 +23,7 @@ def check_fit(module: nn.Module, data: DataSet) -> None:
     try:
         with torch.no_grad():
             outputs = module(examples)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise DataError(
             f"{data.name} has examples of shape {data.input_shape}, which the network does not take ({reason});"

@@ -22,7 +22,7 @@ def forward(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> A
     dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), inputs.dtype)
     try:
         return call(module, state, (inputs.to(dtype),))
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise DataError(
             f"the network does not take examples of shape {tuple(inputs.shape[1:])} in batches of {len(inputs)} "

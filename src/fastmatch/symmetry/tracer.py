@@ -54,6 +54,8 @@ class Tracer:
                     pin(axis, "not used by the network")
 
     def _label_input(self, node: fx.Node, spec: InputSpec) -> None:
+        if not _has_tensor(node.meta.get("val")):
+            return
         if graph.is_state(spec):
             name = str(spec.target)
             axes: list[Axis] = [Atom(size) for size in graph.shape_of(node)]
