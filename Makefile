@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	cd demo && $(FASTMATCH) barrier --alphas 25 --plot barrier.png --json barrier.json
 
 test: $(VENV)/.installed lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
