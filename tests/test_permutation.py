@@ -117,6 +117,7 @@ def _header(path, change):
     ("change", "message"),
     [
         (lambda header: header.update(format=99), "newer"),
+        (lambda header: header.update(convention="the other way"), "convention"),
         (lambda header: header.update(spec_sha256="0"), "digest"),
         (lambda header: header.pop("spec"), "malformed"),
     ],
@@ -126,4 +127,14 @@ def test_altered_alignments_are_refused(spec, tmp_path, change, message):
     Permutation.identity(spec).save(path)
     _header(path, change)
     with pytest.raises(AlignmentError, match=message):
+        Permutation.load(path)
+
+
+def test_an_alignment_without_all_its_arrays_is_refused(spec, tmp_path):
+    path = tmp_path / "x.safetensors"
+    Permutation.identity(spec).save(path)
+    with safetensors.safe_open(path, framework="numpy") as handle:
+        header = handle.metadata()
+    safetensors.numpy.save_file({"conv1": np.arange(8)}, path, metadata=header)
+    with pytest.raises(AlignmentError, match="no array for group 'linear1'"):
         Permutation.load(path)

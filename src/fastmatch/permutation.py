@@ -145,7 +145,7 @@ class Permutation:
         Raises
         ------
         AlignmentError
-            The file is missing, not an alignment, of a newer format, or its spec was altered.
+            The file is missing, incomplete, not an alignment, of a newer format, or its spec was altered.
         """
         indices, header = _read(Path(path))
         try:
@@ -153,11 +153,17 @@ class Permutation:
                 raise AlignmentError(
                     f"{path}: alignment format {header['format']} is newer than {ALIGNMENT_FORMAT}; update"
                 )
+            if header["convention"] != CONVENTION:
+                raise AlignmentError(
+                    f"{path}: unknown convention {header['convention']!r:.60}; run `fastmatch align` again"
+                )
             spec = PermutationSpec.from_json(header["spec"])
             if spec.digest != header["spec_sha256"]:
                 raise AlignmentError(f"{path}: its spec does not match its digest; run `fastmatch align` again")
         except (KeyError, TypeError) as error:
             raise AlignmentError(f"{path}: malformed alignment ({error!r}); run `fastmatch align` again") from error
+        if missing := [group.name for group in spec.groups if group.name not in indices]:
+            raise AlignmentError(f"{path}: no array for group {missing[0]!r}; run `fastmatch align` again")
         own = ("format", "convention", "spec", "spec_sha256")
         return cls(spec, indices, {key: value for key, value in header.items() if key not in own})
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from fastmatch import Permutation, checkpoints, networks, trace
 from fastmatch.checkpoints import Card
 from fastmatch.cli import main
 
-MODEL, ALIGN = "mlp(64, 8, 10)", ["align", "a.pt", "b.pt"]
+MODEL, ALIGN, PROGRAM = "mlp(64, 8, 10)", ["align", "a.pt", "b.pt"], ["align", "net.pt2", "net.pt2"]
 
 
 class Payload:
@@ -86,9 +87,40 @@ def pickled(_):
 
 
 def evaluated(data):
+    """A size of the input becomes an expression that sympy would evaluate."""
     program = json.loads(data)
-    program["range_constraints"] = {"__import__('os').mkdir('marker')": {"min_val": 2, "max_val": None}}
+    size = {"as_expr": {"expr_str": "__import__('os').mkdir('marker')", "hint": {"as_int": 2}}}
+    for value in program["graph_module"]["graph"]["tensor_values"].values():
+        value["sizes"][0] = size
     return json.dumps(program).encode()
+
+
+def called(data):
+    """The first operation becomes a function of the operating system."""
+    program = json.loads(data)
+    node = program["graph_module"]["graph"]["nodes"][0]
+    node["target"], node["inputs"] = "torch.os.mkdir", [{"name": "", "arg": {"as_string": "marker"}, "kind": 1}]
+    return json.dumps(program).encode()
+
+
+def opaque(data):
+    """A weight becomes a pickled object."""
+    config = json.loads(data)
+    next(iter(config["config"].values())).update(path_name="opaque_obj_0", use_pickle=True)
+    return json.dumps(config).encode()
+
+
+def edit_alignment(change):
+    """The alignment with other metadata."""
+    permutation = Permutation.load("alignment.safetensors")
+    Permutation(permutation.spec, {}, {**permutation.metadata, **change}).save("alignment.safetensors")
+
+
+PROGRAMS = {
+    "sample inputs": ("sample_inputs/model.pt", pickled),
+    "expression": ("models/model.json", evaluated),
+    "operator": ("models/model.json", called),
+}
 
 
 def wrong_data():
@@ -114,16 +146,17 @@ CASES = {
         "use .pt, .safetensors or .pt2",
     ),
     "pickle with code": (lambda: torch.save({"w": Payload()}, "a.pt"), ALIGN, "holds code"),
-    "pt2 with a payload": (
-        lambda: rewrite_program("sample_inputs/model.pt", pickled),
-        ["align", "net.pt2", "net.pt2"],
-        "net.pt2",
+    **{
+        f"pt2 with a payload in {place}": (lambda tamper=tamper: rewrite_program(*tamper), PROGRAM, "holds code")
+        for place, tamper in PROGRAMS.items()
+    },
+    "pt2 with a custom object": (
+        lambda: rewrite_program("model_weights_config.json", opaque),
+        PROGRAM,
+        "holds code (the pickled object opaque_obj_0)",
     ),
-    "pt2 with an expression": (
-        lambda: rewrite_program("models/model.json", evaluated),
-        ["align", "net.pt2", "net.pt2"],
-        "net.pt2",
-    ),
+    "truncated pt2": (lambda: truncate("net.pt2"), PROGRAM, "net.pt2 is truncated"),
+    "pt2 that is text": (lambda: Path("net.pt2").write_text("weights"), PROGRAM, "not a torch.export program"),
     "whole module": (lambda: torch.save(network(), "a.pt"), ALIGN, "holds code"),
     "no tensors": (lambda: torch.save({}, "a.pt"), ALIGN, "no tensors"),
     "card with a factory": (lambda: with_card(model="evil.py:net"), ALIGN, "names code"),
@@ -144,6 +177,7 @@ CASES = {
     "other width": (lambda: torch.save(state(model="mlp(64, 9, 10)"), "b.pt"), ALIGN, "one architecture and width"),
     "model that does not fit": (None, [*ALIGN, "--model", "mlp(64, 9, 10)"], "does not fit mlp(64, 9, 10)"),
     "unknown model": (None, [*ALIGN, "--model", "perceptron(64)"], "perceptron"),
+    "code as a model": (None, [*ALIGN, "--model", "__import__('os').mkdir('marker')"], "cannot read"),
     "malformed model": (None, [*ALIGN, "--model", "mlp(64,"], "mlp(64,"),
     "missing factory": (None, [*ALIGN, "--model", "nets.py:net"], "nets.py"),
     "unknown data": (None, [*ALIGN, "--data", "imagenet"], "imagenet"),
@@ -151,20 +185,44 @@ CASES = {
     "data of another shape": (wrong_data, [*ALIGN, "--data", "wide.npz"], "does not take"),
     "limit": (None, [*ALIGN, "--method", "activation", "--limit", "0"], "at least 1"),
     "restarts": (None, [*ALIGN, "--restarts", "0"], "at least 1"),
+    "negative seed": (None, [*ALIGN, "--seed", "-1"], "--seed"),
+    "too large a seed": (None, ["train", MODEL, "--data", "digits", "--seed", "9" * 30], "--seed"),
     "unknown option": (None, [*ALIGN, "--methods", "weight"], "--methods"),
     "unknown method": (None, [*ALIGN, "--method", "magic"], "magic"),
     "missing argument": (None, ["align", "a.pt"], "Missing argument"),
     "output folder missing": (None, [*ALIGN, "-o", "none/x.safetensors"], "no folder none"),
     "output is a folder": (lambda: Path("out").mkdir(), [*ALIGN, "-o", "out"], "is a folder"),
+    "output is the checkpoint": (None, [*ALIGN, "--apply", "b.pt"], "is an input"),
+    "output is the alignment": (None, ["barrier", "--json", "alignment.safetensors"], "is an input"),
+    "output is the parent": (None, ["train", "--from", "a.pt", "-o", "a.pt"], "is an input"),
+    "output twice": (None, [*ALIGN, "-o", "x", "--json", "x"], "another result"),
+    "output name too long": (None, [*ALIGN, "-o", "x" * 300], "too long"),
+    "trajectory is a file": (
+        lambda: Path("run").touch(),
+        ["train", MODEL, "--data", "digits", "--save-epochs", "0", "-o", "run.pt"],
+        "it is a file",
+    ),
     "output of another kind": (None, [*ALIGN, "--apply", "b.onnx"], ".pt or .safetensors"),
     "alignment missing": (None, ["barrier", "none.safetensors"], "no alignment at none.safetensors"),
     "alignment is a checkpoint": (None, ["barrier", "a.pt"], "a.pt is not an alignment"),
     "checkpoint is an alignment": (None, ["align", "alignment.safetensors", "b.pt"], "is an alignment"),
     "alignment for other checkpoints": (lambda: shutil.copy("a.pt", "b.pt"), ["barrier"], "b.pt has changed since"),
+    "alignment without digest": (
+        lambda: edit_alignment({"a": {"path": "a.pt"}}),
+        ["barrier"],
+        "does not name its check",
+    ),
+    "alignment of a model that is no text": (
+        lambda: edit_alignment({"model": 3}),
+        ["barrier"],
+        "does not name its check",
+    ),
+    "alignment without match": (lambda: edit_alignment({"match": None}), ["barrier"], "does not name its check"),
     "alignment without checkpoints": (lambda: Path("b.pt").unlink(), ["barrier"], "no checkpoint at b.pt"),
     "too few alphas": (None, ["barrier", "--alphas", "1"], "at least 2"),
     "picture of another kind": (None, ["barrier", "--plot", "x.gif"], ".png, .pdf, .svg"),
     "fixed batch": (None, ["align", "net.pt2", "net.pt2", "--data", "digits"], "batches of 2 only"),
+    "program as a parent": (None, ["train", "--from", "net.pt2", "-o", "x.pt"], "cannot be trained"),
     "train without data": (None, ["train", MODEL], "--data"),
     "train diverges": (None, ["train", MODEL, "--data", "digits", "--optimizer", "sgd", "--lr", "1e9"], "lower"),
     "train on labels out of range": (None, ["train", "mlp(64, 3)", "--data", "digits"], "10 classes"),
@@ -196,11 +254,26 @@ def test_bad_input_gets_one_line_and_touches_nothing(case, folder, monkeypatch, 
     assert not Path("marker").exists()
 
 
-def test_the_payloads_are_real(folder):
-    """The pickle does run where unpickling is not restricted."""
+def test_the_payload_of_a_pickle_is_real(folder):
     torch.save({"w": Payload()}, "a.pt")
     torch.load("a.pt", weights_only=False)
     assert Path("marker").exists()
+
+
+@pytest.mark.parametrize("place", ["sample inputs", "expression"])  # torch itself refuses the operator
+def test_the_payloads_of_programs_are_real(folder, place):
+    rewrite_program(*PROGRAMS[place])
+    with suppress(Exception):  # whatever becomes of the program afterwards
+        torch.export.load("net.pt2").module()(torch.randn(2, 64))
+    assert Path("marker").exists()
+
+
+def test_no_argument_at_all_shows_the_help(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["fastmatch"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 0
+    assert "Example:" in capsys.readouterr().out
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(folder, monkeypatch, capsys):

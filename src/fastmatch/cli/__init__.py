@@ -15,6 +15,7 @@ from fastmatch.cli.train import train
 
 
 @click.group(
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     epilog="""\b
 Example:
@@ -24,8 +25,11 @@ Example:
   fastmatch barrier --alphas 25 --plot barrier.png""",
 )
 @click.version_option(package_name="fastmatch")
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Align neural networks up to permutation of their units, certify it, and measure the barrier between them."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 for command in (train, align, barrier, inspect, compare):
@@ -43,8 +47,10 @@ def main() -> None:
         _fail(error.format_message().rstrip(".") + hint)
     except click.ClickException as error:
         _fail(error.format_message())
+    except OSError as error:  # a name too long, a folder that vanished: what no room foresaw
+        _fail(f"{error}; check the paths and the disk")
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted; nothing was written.", err=True)
+        click.echo("Interrupted.", err=True)
         sys.exit(130)
 
 

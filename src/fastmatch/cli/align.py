@@ -56,10 +56,10 @@ def align(
     json_path: str | None,
 ) -> None:
     """Find the permutation that lines the units of B up with those of A, certify it, and write it down."""
-    check_targets(output, aligned, json_path)
     if aligned:
         checkpoints.check_suffix(aligned)
     first, second = fastmatch.load(a, model), fastmatch.load(b, model)
+    check_targets(output, aligned, json_path, inputs=(a, b))
     training = require_data(first, data, data_dir, limit) if method == "activation" else None
     dataset = training or find_data(first, data, data_dir)
     inputs = example_inputs(first, dataset)

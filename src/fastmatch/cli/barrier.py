@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
@@ -54,12 +55,13 @@ def barrier(
 
     ALIGNMENT (default: alignment.safetensors) is what `fastmatch align` wrote; it knows its checkpoints.
     """
-    check_targets(json_path, csv_path, plot)
     if plot:
         plots.check_target(plot)
     permutation = fastmatch.Permutation.load(alignment)
-    first, second = (_checkpoint(permutation, alignment, side, model) for side in ("a", "b"))
-    recorded = permutation.metadata.get("data")
+    origin = _origin(permutation, alignment)
+    first, second = (_checkpoint(origin, alignment, side, model) for side in ("a", "b"))
+    check_targets(json_path, csv_path, plot, inputs=(alignment, first.path, second.path))
+    recorded = origin.get("data")
     name = data or (recorded if recorded and fastmatch.is_builtin_data(recorded) else None)
     dataset = require_data(first, name, data_dir, limit)
     with progress("evaluating") as tick:
@@ -74,7 +76,7 @@ def barrier(
             progress=tick,
         )
     _report(result, f"{Path(first.path).name} - {Path(second.path).name}, {dataset.name}")
-    write_json(json_path, {**result.to_json(), "bn": bn}, permutation.metadata["match"]["seed"])
+    write_json(json_path, {**result.to_json(), "bn": bn}, origin["match"]["seed"])
     if csv_path:
         files.write_text(csv_path, _csv(result))
     if plot:
@@ -82,17 +84,26 @@ def barrier(
         console.print(f"drew {plot}")
 
 
-def _checkpoint(
-    permutation: fastmatch.Permutation, alignment: str, side: str, model: str | None
-) -> fastmatch.Checkpoint:
-    origin = permutation.metadata.get(side)
-    if not isinstance(origin, dict):
+def _origin(permutation: fastmatch.Permutation, alignment: str) -> Mapping[str, Any]:
+    """What `fastmatch align` wrote beside the permutation, its form checked."""
+    side = {"path": str, "sha256": str}
+    form = {"a": side, "b": side, "model": str, "data": str | None, "match": {"seed": int | None}}
+    if not _has_form(permutation.metadata, form):
         raise fastmatch.AlignmentError(f"{alignment} does not name its checkpoints; run `fastmatch align` again")
-    path = Path(alignment).parent / origin["path"]
-    named = permutation.metadata.get("model")
-    chosen = model or (named if named and fastmatch.networks.is_builtin(named) else None)
-    network = fastmatch.load(path, chosen)
-    if network.sha256 != origin["sha256"]:
+    return permutation.metadata
+
+
+def _has_form(value: Any, form: Any) -> bool:
+    if isinstance(form, dict):
+        return isinstance(value, Mapping) and all(_has_form(value.get(key), part) for key, part in form.items())
+    return isinstance(value, form)
+
+
+def _checkpoint(origin: Mapping[str, Any], alignment: str, side: str, model: str | None) -> fastmatch.Checkpoint:
+    path = Path(alignment).parent / origin[side]["path"]
+    named = origin["model"]
+    network = fastmatch.load(path, model or (named if fastmatch.networks.is_builtin(named) else None))
+    if network.sha256 != origin[side]["sha256"]:
         raise fastmatch.AlignmentError(
             f"{path} has changed since {alignment} was made; run `fastmatch align` again on the checkpoints you mean"
         )

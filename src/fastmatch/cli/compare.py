@@ -21,7 +21,7 @@ Example:
 @options.json
 def compare(first: str, second: str, json_path: str | None) -> None:
     """Count the places to which two alignments take the same unit: fixed points, per group and in all."""
-    check_targets(json_path)
+    check_targets(json_path, inputs=(first, second))
     one, other = fastmatch.Permutation.load(first), fastmatch.Permutation.load(second)
     fixed = one.fixed_points(other)
     sizes = {group.name: group.size for group in one.spec.groups}

@@ -29,7 +29,7 @@ def inspect(checkpoint: str, model: str | None, data: str | None, data_dir: str 
 
     The groups are certified: random permutations of all of them must leave the outputs as they are.
     """
-    check_targets(json_path)
+    check_targets(json_path, inputs=(checkpoint,))
     network = fastmatch.load(checkpoint, model)
     dataset = find_data(network, data, data_dir)
     inputs = example_inputs(network, dataset)

@@ -22,7 +22,8 @@ data_dir = click.option(
     help="Folder of mnist.npz and cifar10.npz. Default: $FASTMATCH_DATA.",
 )
 json = click.option("--json", "json_path", metavar="FILE", type=click.Path(), help="Write the result as JSON.")
-seed = click.option("--seed", default=0, show_default=True, help="Seed of every random choice.")
+SEED = click.IntRange(0, 2**32 - 1)
+seed = click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of every random choice.")
 
 
 def limit(default: int | None, help_text: str) -> Callable[[Any], Any]:

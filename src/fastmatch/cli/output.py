@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from fastmatch import files
+from fastmatch.errors import OutputError
 
 # In a pipe nothing is folded: rows stay whole for grep and awk.
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
@@ -60,8 +63,14 @@ def write_json(path: str | None, result: dict[str, Any], seed: int | None = None
     files.write_text(path, json.dumps({**result, "provenance": provenance}, indent=1) + "\n")
 
 
-def check_targets(*paths: str | None) -> None:
-    """Raise before any work where a result could not be written."""
+def check_targets(*paths: str | None, inputs: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise before any work where a result could not be written, or would replace an input or another result."""
+    taken = {Path(path).resolve() for path in inputs}
     for path in paths:
-        if path is not None:
-            files.check_target(path)
+        if path is None:
+            continue
+        files.check_target(path)
+        place = Path(path).resolve()
+        if place in taken:
+            raise OutputError(f"cannot write {path}: it is an input or another result of this command; name a new file")
+        taken.add(place)

@@ -13,6 +13,7 @@ import fastmatch
 from fastmatch import checkpoints, training
 from fastmatch.cli import options
 from fastmatch.cli.output import check_targets, console, progress, write_json
+from fastmatch.errors import OutputError
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -44,9 +45,11 @@ Example:
 @click.option("--epochs", default=10, show_default=True)
 @click.option("--batch-size", default=128, show_default=True)
 @click.option("--init", type=click.Choice(training.INITS), default="default", show_default=True)
-@click.option("--seed", default=0, show_default=True, help="Seed of initial weights and data order alike.")
-@click.option("--init-seed", type=int, help="Seed of the initial weights alone.")
-@click.option("--order-seed", type=int, help="Seed of the data order alone.")
+@click.option(
+    "--seed", type=options.SEED, default=0, show_default=True, help="Seed of initial weights and data order alike."
+)
+@click.option("--init-seed", type=options.SEED, help="Seed of the initial weights alone.")
+@click.option("--order-seed", type=options.SEED, help="Seed of the data order alone.")
 @click.option(
     "--save-epochs", callback=_numbers, metavar="LIST", help="Also save after these epochs, in a folder beside OUT."
 )
@@ -72,7 +75,7 @@ def train(
     With --save-epochs or --save-steps the folder OUT (without suffix) holds the trajectory, step-000123.pt and so on.
     """
     checkpoints.check_suffix(output)
-    check_targets(output, json_path)
+    check_targets(output, json_path, inputs=[parent] if parent else [])
     seeds = {name: seed if recipe[name] is None else recipe[name] for name in ("init_seed", "order_seed")}
     chosen = training.Recipe(**{**recipe, **seeds})
     name, module, card_data = _start(model, parent, chosen)
@@ -88,6 +91,8 @@ def train(
         extra={"recipe": asdict(chosen), "limit": limit, "label_noise": label_noise, "from": parent},
     )
     folder = Path(output).with_suffix("")
+    if (chosen.save_epochs or chosen.save_steps) and folder.is_file():
+        raise OutputError(f"cannot write the trajectory to {folder}: it is a file; choose another --output")
 
     def save(snapshot: training.Snapshot) -> None:
         folder.mkdir(exist_ok=True)

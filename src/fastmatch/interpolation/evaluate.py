@@ -18,7 +18,7 @@ from fastmatch.interpolation.forward import forward
 from fastmatch.symmetry import eval_mode
 
 # Convolutions run fastest while the activations of a batch stay in cache, plain matrix products in large batches.
-CONVOLUTION_BATCH, MATRIX_BATCH = 250, 2500
+CONVOLUTION_BATCH, MATRIX_BATCH = 250, 1000
 BatchNormMode = Literal["reset", "keep"]
 
 
