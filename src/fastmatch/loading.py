@@ -70,6 +70,9 @@ def load(path: str | os.PathLike[str], model: str | None = None) -> Checkpoint:
     if stored.program is not None:
         return _from_program(stored, stored.program)
     name = model or _card_model(stored) or networks.recognise(stored.state_dict)
+    if networks.is_builtin(name):
+        with torch.device("meta"):  # a card may ask for any width: what does not fit is refused before it costs memory
+            _check_tensors(stored, networks.build(name), name)
     module, inputs, batch = _architecture(name)
     _check_tensors(stored, module, name)
     module.load_state_dict(stored.state_dict)
@@ -82,7 +85,7 @@ def _architecture(name: str) -> tuple[nn.Module, tuple[Tensor, ...] | None, int 
         network = load(name)
         return network.module, network.example_inputs, network.fixed_batch
     with torch.random.fork_rng(devices=[]):  # the initial weights are replaced: they may not cost the caller a draw
-        module = networks.build(name).eval()
+        module = networks.build(name).eval().float()
     shape = networks.input_shape(name)
     if shape is None:
         return module, None, None
@@ -132,6 +135,8 @@ def _trains(node: fx.Node) -> bool:
         return False
     names = (argument.name for argument in node.target._schema.arguments)
     arguments = dict(zip(names, node.args, strict=False)) | node.kwargs
+    if arguments.get("running_mean", True) is None:
+        return False  # without running statistics there is no other mode
     return arguments.get("train") is True or arguments.get("training") is True
 
 
@@ -146,5 +151,5 @@ def _check_tensors(stored: StoredCheckpoint, module: nn.Module, name: str) -> No
     if problems:
         more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
         raise CheckpointError(
-            f"{stored.path} does not fit {name}: {'; '.join(problems[:3])}{more}; give a matching --model"
+            f"{stored.path} does not fit {name:.100}: {'; '.join(problems[:3])}{more}; give a matching --model"
         )

@@ -120,3 +120,12 @@ def test_label_noise_needs_a_second_class(tmp_path: Path) -> None:
 def test_a_limit_below_one_is_refused() -> None:
     with pytest.raises(DataError, match="the limit must be at least 1"):
         load_data("digits", limit=0)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("fraction", [0.1, 0.5])
+def test_a_limited_subset_has_its_share_of_label_noise(seed, fraction):
+    """Noise and subset are drawn from independent streams, whatever the seeds."""
+    clean = load_data("digits", limit=300).train.labels
+    noisy = load_data("digits", limit=300, label_noise=fraction, seed=seed).train.labels
+    assert (clean != noisy).float().mean().item() == pytest.approx(fraction, abs=0.09)

@@ -75,12 +75,13 @@ def barrier(
             bn=bn,
             progress=tick,
         )
-    _report(result, f"{Path(first.path).name} - {Path(second.path).name}, {dataset.name}")
     write_json(json_path, {**result.to_json(), "bn": bn}, origin["match"]["seed"])
     if csv_path:
         files.write_text(csv_path, _csv(result))
     if plot:
         plots.draw_barrier(result, plot, title=f"{first.model}, {dataset.name}")
+    _report(result, f"{Path(first.path).name} - {Path(second.path).name}, {dataset.name}")
+    if plot:
         console.print(f"drew {plot}")
 
 
@@ -100,7 +101,8 @@ def _has_form(value: Any, form: Any) -> bool:
 
 
 def _checkpoint(origin: Mapping[str, Any], alignment: str, side: str, model: str | None) -> fastmatch.Checkpoint:
-    path = Path(alignment).parent / origin[side]["path"]
+    file = Path(alignment)
+    path = (file.resolve() if file.is_symlink() else file).parent / origin[side]["path"]
     named = origin["model"]
     network = fastmatch.load(path, model or (named if fastmatch.networks.is_builtin(named) else None))
     if network.sha256 != origin[side]["sha256"]:

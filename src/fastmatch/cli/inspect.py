@@ -45,9 +45,9 @@ def inspect(checkpoint: str, model: str | None, data: str | None, data_dir: str 
         for group in spec.groups
     ]
     pinned = [{"axis": pin.axis, "reason": pin.reason} for pin in spec.pinned]
+    certificate.require("a random permutation of these groups")
     write_json(json_path, {"groups": groups, "pinned": pinned, "certificate": certificate.to_json()})
     _report(spec, network.model)
-    certificate.require("a random permutation of these groups")
     console.print(
         f"certificate: random permutations of all groups change the outputs by {certificate.max_rel:.1e} relative: "
         "the same function"

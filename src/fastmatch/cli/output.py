@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shlex
@@ -60,7 +61,16 @@ def write_json(path: str | None, result: dict[str, Any], seed: int | None = None
         "seed": seed,
         "command": shlex.join(["fastmatch", *sys.argv[1:]]),
     }
-    files.write_text(path, json.dumps({**result, "provenance": provenance}, indent=1) + "\n")
+    files.write_text(path, json.dumps(_finite({**result, "provenance": provenance}), indent=1) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinities, which JSON does not have, become null."""
+    if isinstance(value, dict):
+        return {name: _finite(child) for name, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(child) for child in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def check_targets(*paths: str | None, inputs: Iterable[str | os.PathLike[str]]) -> None:

@@ -82,7 +82,7 @@ def train(
     source = data or card_data
     if source is None:
         raise click.UsageError("say what to train on with --data, for example --data digits")
-    dataset = fastmatch.load_data(source, limit=limit, data_dir=data_dir, label_noise=label_noise, seed=seed)
+    dataset = fastmatch.load_data(source, limit=limit, data_dir=data_dir, label_noise=label_noise)
     card = checkpoints.Card(
         model=name if fastmatch.networks.is_builtin(name) else None,
         data=source if fastmatch.is_builtin_data(source) else None,

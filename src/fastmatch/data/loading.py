@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from fastmatch.data.archives import load_archive, load_named_archive
@@ -16,6 +17,7 @@ from fastmatch.data.toys import digits, moons
 from fastmatch.errors import DataError, FastmatchError
 from fastmatch.strings import invoke, is_factory, parse_call
 
+_NOISE = 0x6E6F697365  # Tells the stream of label noise from all others.
 _ARCHIVES = ("mnist", "cifar10")
 _TOYS: dict[str, Callable[..., DataSet]] = {"digits": digits, "moons": moons}
 
@@ -80,7 +82,8 @@ def _with_label_noise(data: DataSet, fraction: float, seed: int) -> Split:
         raise DataError(f"label noise {fraction} is not a fraction; it must lie between 0 and 1")
     if data.classes < 2:
         raise DataError(f"{data.name} has one class only, so its labels have no other; leave label noise at 0")
-    generator = torch.Generator().manual_seed(seed)
+    # A stream of its own: that of Split.take with the same seed would put the noise into the subset that is kept.
+    generator = torch.Generator().manual_seed(int(np.random.SeedSequence([_NOISE, seed]).generate_state(1)[0]))
     labels = data.train.labels.clone()
     chosen = torch.randperm(len(labels), generator=generator)[: round(fraction * len(labels))]
     shift = torch.randint(1, data.classes, (len(chosen),), generator=generator)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from fastmatch import assignment, kernels
 from fastmatch.data import Split
-from fastmatch.errors import OptionError, SymmetryError
+from fastmatch.errors import DataError, OptionError, SymmetryError
 from fastmatch.matching.match import GroupMatch, Match
 from fastmatch.matching.ties import settle_ties
 from fastmatch.permutation import Permutation
@@ -57,11 +57,15 @@ def match_activations(
         ``similarity`` is unknown.
     PermutationError
         A state dict does not fit the spec.
+    DataError
+        Fewer than two examples.
     SymmetryError
         The network cannot be traced, or a group is nowhere observed.
     """
     if similarity not in ("linear", "pearson"):
         raise OptionError(f"similarity {similarity!r} is unknown; choose linear or pearson")
+    if len(data) < 2:
+        raise DataError(f"activations of {len(data)} example cannot be compared; use at least 2, better thousands")
     began = time.perf_counter()
     spec.check_state(a, "network a")
     spec.check_state(b, "network b")

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from fastmatch.errors import CertificateError
+from fastmatch.errors import CertificateError, SymmetryError
 from fastmatch.symmetry.graph import call, eval_mode
 from fastmatch.symmetry.spec import PermutationSpec
 
@@ -73,6 +74,11 @@ def certify(
     Runs in evaluation mode and float64 (weights, buffers and inputs); a network that computes in float32 inside is held
     to a float32 tolerance. Neither module nor weights are changed.
 
+    Raises
+    ------
+    SymmetryError
+        The network returns no tensors.
+
     Parameters
     ----------
     indices
@@ -80,11 +86,13 @@ def certify(
     inputs
         Arguments of ``module``, batch axis first.
     """
-    before = _outputs(module, _double(state), inputs)
-    after = _outputs(module, _double(spec.permute(state, indices)), inputs)
-    difference = max(float((new.double() - old.double()).abs().max()) for old, new in zip(before, after, strict=True))
-    scale = max(float(old.double().abs().max()) for old in before)
-    coarsest = min((old.dtype for old in before), key=lambda dtype: torch.finfo(dtype).bits)
+    before, coarsest = _outputs(module, _double(state), inputs)
+    after, _ = _outputs(module, _double(spec.permute(state, indices)), inputs)
+    if not any(old.numel() for old in before):
+        raise SymmetryError(f"{type(module).__name__} returns no tensor to compare; certify a network with outputs")
+    # Stacked, because torch's maximum keeps NaN and Python's does not.
+    difference = float(torch.stack([(new - old).abs().max() for old, new in zip(before, after, strict=True)]).max())
+    scale = float(torch.stack([old.abs().max() for old in before]).max())
     return Certificate(
         max_abs=difference,
         max_rel=difference / scale if scale > 0 else difference,
@@ -110,12 +118,21 @@ def certify_spec(spec: PermutationSpec, module: nn.Module, inputs: Sequence[Tens
 
 
 def _double(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    """Copies, since a network may change its buffers while it runs."""
+    return {
+        name: tensor.to(torch.float64, copy=True) if tensor.is_floating_point() else tensor.clone()
+        for name, tensor in state.items()
+    }
 
 
-def _outputs(module: nn.Module, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
+def _outputs(
+    module: nn.Module, state: Mapping[str, Tensor], inputs: Sequence[Tensor]
+) -> tuple[list[Tensor], torch.dtype]:
+    """All output tensors in double precision, and the coarsest floating type among them."""
     arguments = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)
     with torch.no_grad(), eval_mode(module):
         result = call(module, state, arguments)
-    leaves = torch.utils._pytree.tree_leaves(result)
-    return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.is_floating_point()]
+    leaves = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.numel()]
+    floats = [leaf.dtype for leaf in leaves if leaf.is_floating_point()]
+    coarsest = min(floats, key=lambda dtype: torch.finfo(dtype).bits, default=torch.float64)
+    return [leaf.to(torch.complex128 if leaf.is_complex() else torch.float64) for leaf in leaves], coarsest

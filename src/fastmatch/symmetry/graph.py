@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,8 +54,7 @@ def export_graph(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram
         ``torch.export`` cannot follow the network.
     """
     try:
-        with eval_mode(module), warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with eval_mode(module), _quiet(), torch.no_grad():
             shapes = tuple({0: Dim.AUTO} if tensor.dim() else None for tensor in inputs)
             program = export(module, tuple(inputs), dynamic_shapes=_per_argument(module, shapes), strict=False)
             table = torch.export.default_decompositions()
@@ -65,14 +66,23 @@ def export_graph(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram
         raise SymmetryError(f"torch.export cannot follow {type(module).__name__}: {reason}") from error
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings and no dumps of graphs on the way to an error, which says what is needed in one line."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def _per_argument(module: nn.Module, shapes: tuple[Any, ...]) -> Any:
-    # An exported module takes *args; a dict of one entry per argument is only accepted by name there.
-    return (shapes,) if isinstance(module, fx.GraphModule) and _takes_star_args(module) else shapes
-
-
-def _takes_star_args(module: nn.Module) -> bool:
-    code = module.forward.__code__ if hasattr(module.forward, "__code__") else None
-    return code is not None and bool(code.co_flags & 0x04) and code.co_argcount <= 1
+    # The arguments of forward(*args) count as one, which holds them all.
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
+    return (shapes,) if kinds and kinds[0] is inspect.Parameter.VAR_POSITIONAL else shapes
 
 
 def input_specs(program: ExportedProgram) -> Iterator[tuple[fx.Node, InputSpec]]:
@@ -87,10 +97,13 @@ def is_state(spec: InputSpec) -> bool:
 
 
 def shape_of(node: fx.Node) -> list[int]:
-    """Sizes of a node's (first) tensor value; a dynamic size counts as what it was in the example."""
+    """Sizes of a node's (first) tensor value; a dynamic size counts as what it was in the example.
+
+    A size that depends on values is not known and counts as 1; nothing with such an axis has more than pinned labels.
+    """
     value = node.meta["val"]
     tensor = value if isinstance(value, torch.Tensor) else value[0]
-    return [size if isinstance(size, int) else int(size.node.hint) for size in tensor.shape]
+    return [size if isinstance(size, int) else int(size.node.hint or 1) for size in tensor.shape]
 
 
 class GraphRunner(fx.Interpreter):

@@ -34,7 +34,7 @@ class Tracer:
         self.program = program
         self.labels: dict[fx.Node, list[Axis]] = {}
         self.state: dict[str, list[Axis]] = {}
-        self.buffers = {name for name, _ in module.named_buffers()}
+        self.buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)}
         self._module_state = module.state_dict(keep_vars=True)
         self._first_user: dict[str, int] = {}
 
@@ -97,8 +97,9 @@ class Tracer:
             return
         try:
             self.labels[node] = rule(self.labels, node)
-        except Mismatch as mismatch:
-            self._give_up(node, f"{node.target} at {place}: {mismatch}")
+        except (Mismatch, LookupError, TypeError, ValueError, AttributeError) as reason:
+            # A form of the operation that its rule did not foresee is pinned like one without a rule.
+            self._give_up(node, f"{node.target} at {place}: {reason}")
             return
         if _uses_secondary_output(node):
             self._pin_all(node, f"secondary output of {node.target} at {place}")
@@ -147,8 +148,9 @@ class Tracer:
         found: dict[str, Tap] = {}
         owner = {atom: group for group, atom in self._atoms(spec).items()}
         elementwise: set[str] = set()
+        dependent = self._dependent_on_inputs()
         for node, axes in self.labels.items():
-            if node.op != "call_function":
+            if node not in dependent:
                 continue
             strong = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
             for group, tap in _observed(node, axes, owner):
@@ -156,6 +158,17 @@ class Tracer:
                     found[group] = tap
                     elementwise |= {group} if strong else set()
         return found
+
+    def _dependent_on_inputs(self) -> set[fx.Node]:
+        """Nodes that see the data; the others are functions of the weights alone."""
+        seen = {node for node, spec in graph.input_specs(self.program) if spec.kind == InputKind.USER_INPUT}
+        result: set[fx.Node] = set()
+        for node in self.program.graph.nodes:
+            if node.op == "call_function" and any(
+                source in seen or source in result for source in node.all_input_nodes
+            ):
+                result.add(node)
+        return result
 
     def _atoms(self, spec: PermutationSpec) -> dict[str, Atom]:
         result = {}

@@ -23,7 +23,7 @@ def _follow(labels: Labels, axes: list[Axis], affine: list[Any]) -> None:
 def batch_norm(labels: Labels, node: fx.Node) -> list[Axis]:
     """Statistics and affine weights belong to channels."""
     x = labels[node.args[0]]
-    _follow(labels, [x[1]], list(node.args[1:5]))
+    _follow(labels, [x[1]], [argument for argument in node.args[1:5] if isinstance(argument, fx.Node)])
     return list(x)
 
 

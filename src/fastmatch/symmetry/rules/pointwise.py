@@ -39,6 +39,12 @@ def same(labels: Labels, node: fx.Node) -> list[Axis]:
     return list(labels[node.args[0]])
 
 
+@rule("aten.full", "aten.full_like", "aten.zeros_like", "aten.ones_like", "aten.scalar_tensor")
+def fill(labels: Labels, node: fx.Node) -> list[Axis]:
+    """One value everywhere: any order of it is the same."""
+    return [Atom(size) for size in shape_of(node)]
+
+
 @rule("aten._softmax", "aten._log_softmax")
 def softmax(labels: Labels, node: fx.Node) -> list[Axis]:
     """Normalising over an axis does not see its order."""

@@ -43,6 +43,15 @@ def _divide(axis: Axis, sizes: list[int]) -> list[Axis]:
     return [*result, axis]
 
 
+@rule("aten.slice")
+def whole_slice(labels: Labels, node: fx.Node) -> list[Axis]:
+    """``x[:, None]`` leaves slices of whole axes behind; any other slice picks positions by number."""
+    x, sizes = list(labels[node.args[0]]), shape_of(node)
+    if [axis.size for axis in x] != sizes:
+        raise Mismatch("positions picked by number")
+    return x
+
+
 @rule("aten.permute")
 def permute(labels: Labels, node: fx.Node) -> list[Axis]:
     """Axes in another order."""
