@@ -86,7 +86,9 @@ def align(
     result = {**match.to_json(), "certificate": certificate.to_json()}
     source = dataset.name if dataset is not None else None
     sides = {"a": _origin(first, output), "b": _origin(second, output), "model": first.model, "data": source}
-    fastmatch.Permutation(spec, match.permutation.indices, {**sides, "match": result}).save(output)
+    chosen = {"method": method, "similarity": similarity, "restarts": restarts, "seed": seed, "limit": limit}
+    metadata = {**sides, "options": chosen, "match": result}
+    fastmatch.Permutation(spec, match.permutation.indices, metadata).save(output)
     if aligned:
         checkpoints.write(aligned, match.permutation.apply(second.state_dict), second.card)
     write_json(json_path, result, seed)
