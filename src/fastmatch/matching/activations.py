@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from fastmatch import assignment, kernels
-from fastmatch.data import Split
+from fastmatch.data import Split, batch_count
 from fastmatch.errors import DataError, OptionError, SymmetryError
 from fastmatch.matching.match import GroupMatch, Match
 from fastmatch.matching.ties import settle_ties
@@ -49,7 +49,7 @@ def match_activations(
         ``"pearson"``: correlation over the samples, 0 for dead units (Li et al. 2016); ``"linear"``: the inner product,
         whose assignment minimises the Euclidean distance of activations (Sharma et al. 2024, appendix A).
     progress
-        Called with (examples done, examples) after each batch.
+        Called with (batches done, batches) after each.
 
     Raises
     ------
@@ -71,12 +71,10 @@ def match_activations(
     spec.check_state(b, "network b")
     taps, runner = _observe(spec, module, data, batch_size)
     moments = {name: kernels.Moments() for name in taps}
-    seen = 0
-    for inputs, _ in data.batches(batch_size):
+    for done, (inputs, _) in enumerate(data.batches(batch_size), start=1):
         _update(moments, taps, runner.activations(a, (inputs,)), runner.activations(b, (inputs,)))
-        seen += len(inputs)
         if progress is not None:
-            progress(seen, len(data))
+            progress(done, batch_count(len(data), batch_size))
     matrices = {name: _matrix(moment, similarity) for name, moment in moments.items()}
     indices = {name: assignment.solve(matrix).columns for name, matrix in matrices.items()}
     indices = settle_ties(spec, a, b, indices, matrices)
@@ -91,7 +89,7 @@ def match_activations(
         sweeps=1,
         status="converged",
         restarts=(),
-        examples=seen,
+        examples=len(data),
         seconds=time.perf_counter() - began,
     )
 

@@ -65,11 +65,7 @@ def match_weights(
     spec.check_state(b, "network b")
     descents = []
     for number, stream in enumerate(np.random.SeedSequence(seed).spawn(restarts)):
-        generator = np.random.default_rng(stream)
-        start = {group.name: generator.permutation(group.size) for group in spec.groups} if number > 0 else {}
-        descent = _Descent(spec, a, b, generator, spec.identity() | start)
-        descent.run()
-        descents.append(descent)
+        descents.append(_descend(spec, a, b, np.random.default_rng(stream), random_start=number > 0))
         if progress is not None:
             progress(number + 1, restarts)
     best = max(descents, key=lambda descent: descent.objective())
@@ -86,6 +82,19 @@ def match_weights(
         examples=0,
         seconds=time.perf_counter() - began,
     )
+
+
+def _descend(
+    spec: PermutationSpec,
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    generator: np.random.Generator,
+    random_start: bool,
+) -> _Descent:
+    start = {group.name: generator.permutation(group.size) for group in spec.groups} if random_start else {}
+    descent = _Descent(spec, a, b, generator, spec.identity() | start)
+    descent.run()
+    return descent
 
 
 @dataclass

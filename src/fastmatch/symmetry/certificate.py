@@ -74,17 +74,17 @@ def certify(
     Runs in evaluation mode and float64 (weights, buffers and inputs); a network that computes in float32 inside is held
     to a float32 tolerance. Neither module nor weights are changed.
 
-    Raises
-    ------
-    SymmetryError
-        The network returns no tensors.
-
     Parameters
     ----------
     indices
         One index array for each group that moves.
     inputs
         Arguments of ``module``, batch axis first.
+
+    Raises
+    ------
+    SymmetryError
+        The network returns no tensors.
     """
     before, coarsest = _outputs(module, _double(state), inputs)
     after, _ = _outputs(module, _double(spec.permute(state, indices)), inputs)
