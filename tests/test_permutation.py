@@ -79,7 +79,7 @@ def test_fixed_points_count_equal_places(spec):
     ids=["twice", "short", "outside", "float", "shape"],
 )
 def test_arrays_that_are_no_permutation_are_refused(spec, index):
-    with pytest.raises(PermutationError, match="permutation of 0"):
+    with pytest.raises(PermutationError, match="permutations of 0"):
         Permutation(spec, {"conv1": np.array(index)})
 
 

@@ -31,8 +31,8 @@ class Permutation:
     spec
         The groups that the index arrays belong to.
     indices
-        Group name -> int64 array of shape [size of the group], a permutation of 0 ... size - 1. Groups that are left
-        out stay in order.
+        Group name -> int64 array of shape [sizes of its bases..., size of the group], permutations of 0 ... size - 1
+        along the last axis. Groups that are left out stay in order.
     metadata
         Where it comes from (plain JSON data); kept in the alignment file.
 
@@ -47,19 +47,17 @@ class Permutation:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        sizes = {group.name: group.size for group in self.spec.groups}
-        if unknown := [name for name in self.indices if name not in sizes]:
-            raise PermutationError(f"{unknown[0]!r} is no group of the network; the groups are {', '.join(sizes)}")
+        identity = self.spec.identity()
+        if unknown := [name for name in self.indices if name not in identity]:
+            raise PermutationError(f"{unknown[0]!r} is no group of the network; the groups are {', '.join(identity)}")
         checked = {}
-        for name, size in sizes.items():
-            array = np.array(self.indices.get(name, np.arange(size)))
-            if (
-                array.dtype.kind not in "iu"
-                or array.shape != (size,)
-                or not np.array_equal(np.sort(array), np.arange(size))
-            ):
+        for name, order in identity.items():
+            array = np.array(self.indices.get(name, order))
+            fits = array.dtype.kind in "iu" and array.shape == order.shape
+            if not fits or not np.array_equal(np.sort(array, axis=-1), order):
                 raise PermutationError(
-                    f"group {name!r} needs a permutation of 0 ... {size - 1}, received {array!r:.80}"
+                    f"group {name!r} needs permutations of 0 ... {order.shape[-1] - 1} in an array of shape "
+                    f"{order.shape}, received {array!r:.80}"
                 )
             checked[name] = array.astype(np.int64)
             checked[name].flags.writeable = False
@@ -90,19 +88,19 @@ class Permutation:
 
     def invert(self) -> Permutation:
         """Return the permutation that undoes this one: ``p.invert().apply(p.apply(w)) == w``."""
-        return Permutation(self.spec, {name: np.argsort(index) for name, index in self.indices.items()})
+        return Permutation(self.spec, self.spec.invert(self.indices))
 
     def compose(self, then: Permutation) -> Permutation:
         """First this, then ``then``: ``p.compose(q).apply(w) == q.apply(p.apply(w))``."""
         self._same_groups(then)
-        return Permutation(self.spec, {name: index[then.indices[name]] for name, index in self.indices.items()})
+        return Permutation(self.spec, self.spec.compose(self.indices, then.indices))
 
     def fixed_points(self, other: Permutation | None = None) -> dict[str, int]:
         """For each group, the number of places to which both permutations (the identity if None) take the same unit."""
         if other is not None:
             self._same_groups(other)
         return {
-            name: int((index == (np.arange(len(index)) if other is None else other.indices[name])).sum())
+            name: int((index == (np.arange(index.shape[-1]) if other is None else other.indices[name])).sum())
             for name, index in self.indices.items()
         }
 
@@ -114,7 +112,7 @@ class Permutation:
     __hash__ = None  # type: ignore[assignment]
 
     def _same_groups(self, other: Permutation) -> None:
-        mine, theirs = ({g.name: g.size for g in p.spec.groups} for p in (self, other))
+        mine, theirs = ({g.name: (g.base, p.spec.shape(g)) for g in p.spec.groups} for p in (self, other))
         if mine != theirs:
             raise PermutationError(
                 "the two permutations belong to networks with different groups; align one architecture"

@@ -10,7 +10,7 @@ from torch import nn
 
 from fastmatch import Permutation, Split, match_activations, trace
 from fastmatch.errors import OptionError, SymmetryError
-from fastmatch.symmetry import GraphRunner, trace_graph
+from fastmatch.symmetry import GraphRunner, observe
 from tests.problems import build, example
 
 
@@ -108,13 +108,12 @@ def test_activations_of_one_batch_are_in_memory_at_a_time(pair, data, monkeypatc
 def test_residual_streams_are_observed_at_their_last_sum(digits):
     model = "resnet20(width=1, norm=layer, in_channels=1, size=8)"
     module = build(model)
-    tracer = trace_graph(module, example(model))
-    taps = tracer.taps(tracer.spec())
-    nodes = {node.name: node for node in tracer.program.graph.nodes}
+    taps, runner = observe(module, example(model))
+    nodes = {node.name: node for node in runner.module.graph.nodes}
     for tap in taps.values():
-        assert str(nodes[tap.node].target) == "aten.relu.default"
-    order = [node.name for node in tracer.program.graph.nodes]
-    assert order.index(taps["conv1"].node) > order.index(taps["layer1.2.conv1"].node)
+        assert str(nodes[tap.tensor].target) == "aten.relu.default"
+    order = list(nodes)
+    assert order.index(taps["conv1"].tensor) > order.index(taps["layer1.2.conv1"].tensor)
 
 
 def test_units_alive_in_one_network_alone_are_counted(pair, data):

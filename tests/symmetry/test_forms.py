@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from fastmatch import Split, match_activations, trace
-from fastmatch.symmetry import trace_graph
+from fastmatch.symmetry import observe
 
 
 class Between(nn.Module):
@@ -40,7 +40,7 @@ FREE = {
     "star arguments": Call(torch.tanh),
 }
 PINNED = {
-    "slice": Call(lambda h: F.pad(h[:, 2:], (0, 2))),
+    "strided slice": Call(lambda h: torch.cat((h[:, ::2], h[:, 1::2]), 1)),
     "flip": Call(lambda h: h.flip(1)),
     "cumulative sum": Call(lambda h: h.cumsum(1)),
     "sum of positive entries": Call(lambda h: h + h[h > 0].sum()),
@@ -61,6 +61,22 @@ def test_forms_that_see_the_order_pin_it(form):
     module, inputs = Between(PINNED[form]), (torch.randn(4, 5),)
     spec = trace(module, inputs)
     assert spec.groups == ()
+    assert spec.certify(module, inputs).passed
+
+
+def test_a_cut_leaves_the_segments_free():
+    """Units 0 and 1 are lost, the others move to the front, and zeros follow: three segments."""
+    module, inputs = Between(Call(lambda h: F.pad(h[:, 2:], (0, 2)))), (torch.randn(4, 5),)
+    spec = trace(module, inputs)
+    assert sorted(group.size for group in spec.groups) == [2, 2, 6]
+    assert spec.certify(module, inputs).passed
+
+
+def test_a_unit_picked_by_number_stays_and_the_others_move():
+    module, inputs = Between(Call(lambda h: h * h[:, 2:3] + h[:, 5, None])), (torch.randn(4, 5),)
+    spec = trace(module, inputs)
+    assert sorted(group.size for group in spec.groups) == [2, 2, 2]
+    assert ("a.weight[0] from 5", "positions picked by number") in {(pin.axis, pin.reason) for pin in spec.pinned}
     assert spec.certify(module, inputs).passed
 
 
@@ -93,11 +109,11 @@ def test_groups_are_observed_on_activations_and_never_on_weights():
     for layer in (module[0], module[2]):
         prune.random_unstructured(layer, "weight", amount=0.3)
     inputs = (torch.randn(4, 5),)
-    tracer = trace_graph(module, inputs)
-    spec = tracer.spec()
-    (tap,) = tracer.taps(spec).values()
-    targets = {node.name: str(node.target) for node in tracer.program.graph.nodes}
-    assert targets[tap.node] == "aten.relu.default"
+    spec = trace(module, inputs)
+    taps, runner = observe(module, inputs)
+    (tap,) = taps.values()
+    targets = {node.name: str(node.target) for node in runner.module.graph.nodes}
+    assert targets[tap.tensor] == "aten.relu.default"
     data = Split(torch.randn(200, 5), torch.zeros(200, dtype=torch.int64))
     state = module.state_dict()
     planted = spec.random(1)

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastmatch.symmetry.labels import Atom, Concat, Mismatch, Product, atoms, factor, pin, resolve, runs, split, unify
+from fastmatch.symmetry.algebra import factor, split, unify
+from fastmatch.symmetry.labels import Atom, Concat, Mismatch, Product, atoms, pin, resolve, runs
 
 
 def test_unified_atoms_are_one_and_keep_the_reason_of_either():

@@ -8,7 +8,8 @@ import torch
 
 from fastmatch import PermutationSpec, trace
 from fastmatch.errors import PermutationError, SymmetryError
-from fastmatch.symmetry import Box, Factor, TensorLayout
+from fastmatch.symmetry import Box, Factor, Occurrence, TensorLayout
+from fastmatch.symmetry.notation import read_axis, write_axis
 from tests.problems import build, example
 
 MODEL = "shallow_cnn(width=8, norm=batch, in_channels=1, size=12)"
@@ -36,18 +37,22 @@ def _newer(data):
 
 
 def _gap(data):
-    next(iter(data["tensors"].values()))["axes"][0][0]["offset"] = 1
+    next(iter(data["tensors"].values()))["axes"][0] += " + [1]"
 
 
 def _two_sizes(data):
-    for entry in data["tensors"].values():
-        for boxes in entry["axes"]:
-            for box in boxes:
-                for factor in box["factors"]:
-                    factor[0] = "all"
+    data["groups"]["conv1"]["size"] = 4
 
 
-@pytest.mark.parametrize("damage", [_drop_tensors, _newer, _gap, _two_sizes])
+def _unknown_base(data):
+    data["groups"]["conv1"]["base"] = ["conv2"]
+
+
+def _unreadable(data):
+    next(iter(data["tensors"].values()))["axes"][0] = "conv1 ("
+
+
+@pytest.mark.parametrize("damage", [_drop_tensors, _newer, _gap, _two_sizes, _unknown_base, _unreadable])
 def test_damaged_specs_are_refused(spec, damage):
     data = copy.deepcopy(spec.to_json())
     damage(data)
@@ -65,22 +70,53 @@ def test_a_wrong_spec_fails_its_certificate(spec):
         assert not wrong.certify(module, inputs).passed, name
 
 
+BLOCKS = Box(0, (Factor("g", 3, 4), Factor("h", 4, 1)))
+
+
 def test_boxes_move_blocks_inside_and_around():
     """Axis of 3 blocks of 4 + a tail of 2: blocks and places inside move independently."""
-    inner, tail = Box(0, (Factor("g", 3, 4), Factor("h", 4, 1))), Box(12, (Factor(None, 2, 1),))
-    layout = TensorLayout((14,), ((inner, tail),))
+    layout = TensorLayout((14,), ((BLOCKS, Box(12, (Factor(None, 2, 1),))),))
     p, q = np.array([2, 0, 1]), np.array([1, 0, 3, 2])
-    index = layout.axis_index(0, {"g": p, "h": q})
+    ((axes, index),) = layout.moves({"g": p, "h": q}, {})
+    assert axes == (0,)
     values = np.arange(12).reshape(3, 4)
     np.testing.assert_array_equal(index, [*values[p][:, q].ravel(), 12, 13])
 
 
-def test_unit_matrix_lists_units_of_any_factor():
+def test_units_inside_blocks_have_an_order_in_each_block():
+    """Each new block j comes from block p[j], and its places from q[j]: on one axis or on two."""
+    p, q = np.array([2, 0, 1]), np.array([[1, 0, 3, 2], [0, 1, 2, 3], [3, 2, 1, 0]])
+    values = torch.arange(60.0).reshape(3, 4, 5)
+    expected = torch.stack([values[p[j]][q[j]] for j in range(3)])
+    apart = TensorLayout(
+        (3, 4, 5), ((Box(0, (Factor("g", 3, 1),)),), (Box(0, (Factor("h", 4, 1),)),), (Box(0, (Factor(None, 5, 1),)),))
+    )
+    together = TensorLayout((12, 5), ((BLOCKS,), (Box(0, (Factor(None, 5, 1),)),)))
+    spec = PermutationSpec({"apart": apart, "together": together}, bases={"h": ("g",)})
+    moved = spec.permute({"apart": values, "together": values.reshape(12, 5)}, {"g": p, "h": q})
+    torch.testing.assert_close(moved["apart"], expected, rtol=0, atol=0)
+    torch.testing.assert_close(moved["together"], expected.reshape(12, 5), rtol=0, atol=0)
+    for place in spec.group("h").occurrences:
+        units = place.units(values.reshape(spec.tensors[place.tensor].shape))
+        torch.testing.assert_close(units, values, rtol=0, atol=0)
+
+
+def test_units_of_any_factor_come_first():
     box = Box(1, (Factor("g", 2, 3), Factor("h", 3, 1)))
     tensor = torch.arange(14.0).reshape(2, 7)
-    torch.testing.assert_close(
-        box.unit_matrix(tensor, 1, 1), torch.tensor([[1.0, 8, 4, 11], [2, 9, 5, 12], [3, 10, 6, 13]])
-    )
+    place = Occurrence("w", 1, box, 1)
+    torch.testing.assert_close(place.units(tensor), torch.tensor([[1.0, 4, 8, 11], [2, 5, 9, 12], [3, 6, 10, 13]]))
+
+
+AXES = ["g", "[14]", "g h", "g + h + [3]", "g (h + [2])", "[2] g (h + [1] + g [2]) [3]", "(g + h) [2]", "g ([2] h + k)"]
+
+
+@pytest.mark.parametrize("text", AXES)
+def test_axes_are_read_and_written(text):
+    boxes = read_axis(text, {"g": 3, "h": 4, "k": 5})
+    assert read_axis(write_axis(boxes), {"g": 3, "h": 4, "k": 5}) == boxes
+    positions = np.concatenate([box.positions().ravel() for box in boxes])
+    np.testing.assert_array_equal(np.sort(positions), np.arange(len(positions)))
 
 
 @pytest.mark.parametrize(

@@ -112,20 +112,23 @@ def test_an_operation_without_rule_pins_what_it_touches_and_is_named():
     assert spec.certify(module, inputs).passed
 
 
-@pytest.mark.parametrize(("groups", "free"), [(1, True), (2, False), (8, True)])
-def test_group_norm_frees_channels_only_in_one_group_or_one_each(groups, free):
+@pytest.mark.parametrize(("groups", "expected"), [(1, [(8, 0)]), (2, [(2, 0), (4, 1)]), (8, [(8, 0)])])
+def test_group_norm_moves_whole_groups_and_channels_inside_each(groups, expected):
     module = nn.Sequential(nn.Conv2d(1, 8, 3), nn.GroupNorm(groups, 8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 3))
     spec = trace(module, (torch.randn(2, 1, 8, 8),))
-    assert (len(spec.groups) == 1) == free
+    assert [(group.size, len(group.base)) for group in spec.groups] == expected
     assert spec.certify(module, (torch.randn(2, 1, 8, 8),)).passed
 
 
-def test_grouped_convolution_pins_its_channels():
-    module = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 8, 3, groups=2), nn.Conv2d(8, 3, 4))
-    module.append(nn.Flatten())
-    spec = trace(module, (torch.randn(2, 1, 8, 8),))
-    assert spec.groups == ()
-    assert any("2 groups" in pin.reason for pin in spec.pinned)
+def test_grouped_convolution_moves_whole_groups_and_channels_inside_each():
+    module = nn.Sequential(nn.Conv2d(1, 8, 3), nn.Conv2d(8, 12, 3, groups=2), nn.Conv2d(12, 3, 4), nn.Flatten())
+    inputs = (torch.randn(2, 1, 8, 8),)
+    spec = trace(module, inputs)
+    blocks, incoming, outgoing = spec.groups
+    assert [(group.size, group.base) for group in spec.groups] == [(2, ()), (4, (blocks.name,)), (6, (blocks.name,))]
+    assert {place.tensor for place in incoming.occurrences} == {"0.weight", "0.bias", "1.weight"}
+    assert {place.tensor for place in outgoing.occurrences} == {"1.weight", "1.bias", "2.weight"}
+    assert spec.certify(module, inputs).passed
 
 
 class Tied(nn.Module):
@@ -161,9 +164,16 @@ class Attention(nn.Module):
         return self.head(self.out((torch.softmax(q @ k.mT, -1) @ v).transpose(1, 2).flatten(2)).mean(1))
 
 
-def test_structures_beyond_the_rules_are_pinned_not_guessed():
+def test_attention_has_heads_and_coordinates_inside_them():
     module, inputs = Attention(), (torch.randn(2, 5, 12),)
     spec = trace(module, inputs)
+    heads, keys, values, out = spec.groups
+    assert [(group.size, group.base) for group in (heads, keys, values, out)] == [
+        (3, ()),
+        (4, (heads.name,)),
+        (4, (heads.name,)),
+        (12, ()),
+    ]
     assert spec.certify(module, inputs).passed
 
 

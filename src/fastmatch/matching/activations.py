@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 from torch import Tensor, nn
 
-from fastmatch import assignment, kernels
+from fastmatch import kernels
 from fastmatch.data import Split, batch_count
 from fastmatch.errors import DataError, OptionError, SymmetryError
+from fastmatch.matching.joint import Similarity as JointSimilarity
+from fastmatch.matching.joint import insides, solve_group
 from fastmatch.matching.match import GroupMatch, Match
 from fastmatch.matching.ties import settle_ties
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import GraphRunner, Group, PermutationSpec, Tap, trace_graph
+from fastmatch.symmetry import GraphRunner, Group, Occurrence, PermutationSpec, observe
 
 Similarity = Literal["linear", "pearson"]
 BATCH_SIZE = 250
@@ -76,15 +79,16 @@ def match_activations(
         if progress is not None:
             progress(done, batch_count(len(data), batch_size))
     matrices = {name: _matrix(moment, similarity) for name, moment in moments.items()}
-    indices = {name: assignment.solve(matrix).columns for name, matrix in matrices.items()}
-    indices = settle_ties(spec, a, b, indices, matrices)
-    groups = [_figures(group, matrices[group.name], indices[group.name], moments[group.name]) for group in spec.groups]
+    indices = _solve(spec, matrices)
+    plain = {name: matrix for name, matrix in matrices.items() if not spec.group(name).base}
+    indices = settle_ties(spec, a, b, indices, plain)
+    groups = [_figures(spec, group, matrices, indices, moments) for group in spec.groups]
     return Match(
         permutation=Permutation(spec, indices),
         method=f"activation ({similarity})",
         seed=0,
-        objective_before=sum(group.objective_before for group in groups),
-        objective_after=sum(group.objective_after for group in groups),
+        objective_before=sum(group.objective_before for group in groups if group.name in matrices),
+        objective_after=sum(group.objective_after for group in groups if group.name in matrices),
         groups=tuple(groups),
         sweeps=1,
         status="converged",
@@ -96,23 +100,25 @@ def match_activations(
 
 def _observe(
     spec: PermutationSpec, module: nn.Module, data: Split, batch_size: int
-) -> tuple[dict[str, Tap], GraphRunner]:
+) -> tuple[dict[str, Occurrence], GraphRunner]:
+    """Taps of the groups without insides; what has insides is judged by theirs."""
     example = next(iter(data.batches(batch_size)))[0]
-    tracer = trace_graph(module, (example,))
-    taps = tracer.taps(spec)
-    if blind := [group.name for group in spec.groups if group.name not in taps]:
+    taps, runner = observe(module, (example,))
+    carriers = {name for group in spec.groups for name in group.base}
+    leaves = [group.name for group in spec.groups if group.name not in carriers]
+    if blind := [name for name in leaves if name not in taps]:
         raise SymmetryError(f"group {blind[0]!r} has no activation to compare; use --method weight")
-    return taps, GraphRunner(tracer.program, [tap.node for tap in taps.values()])
+    return {name: taps[name] for name in leaves}, runner
 
 
 def _update(
     moments: Mapping[str, kernels.Moments],
-    taps: Mapping[str, Tap],
+    taps: Mapping[str, Occurrence],
     values_a: Mapping[str, Tensor],
     values_b: Mapping[str, Tensor],
 ) -> None:
     for name, tap in taps.items():
-        units = (tap.box.unit_matrix(values[tap.node], tap.axis, tap.factor) for values in (values_a, values_b))
+        units = (tap.units(values[tap.tensor]).flatten(0, -2) for values in (values_a, values_b))
         moments[name].update(*units)
 
 
@@ -120,13 +126,63 @@ def _matrix(moments: kernels.Moments, similarity: Similarity) -> np.ndarray:
     return (moments.pearson() if similarity == "pearson" else moments.linear()).cpu().numpy()
 
 
-def _figures(group: Group, matrix: np.ndarray, index: np.ndarray, moments: kernels.Moments) -> GroupMatch:
-    alive_a, alive_b = moments.alive()
+def _solve(spec: PermutationSpec, matrices: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Exact assignments, from the outermost groups to those inside."""
+    indices: dict[str, np.ndarray] = {}
+    for group in sorted(spec.groups, key=lambda group: len(group.base)):
+        if group.name not in indices:
+            indices |= solve_group(spec, group, _blocks(spec, matrices, indices))
+    return indices
+
+
+def _blocks(
+    spec: PermutationSpec, matrices: Mapping[str, np.ndarray], solved: Mapping[str, np.ndarray]
+) -> JointSimilarity:
+    """Blocks of the similarity matrices, with the units of b where the groups solved so far take them."""
+
+    def similarity(group: Group, order: Sequence[int], trailing: int) -> np.ndarray | None:
+        if group.name not in matrices:
+            return None
+        shape = spec.shape(group)
+        matrix = matrices[group.name][:, _columns(spec, group, solved)].reshape(*shape, *shape)
+        sizes = [shape[axis] for axis in order]
+        lead, size = sizes[: len(sizes) - trailing], math.prod(sizes[len(sizes) - trailing :])
+        matrix = matrix.transpose(*order, *(axis + len(shape) for axis in order))
+        copies = np.arange(math.prod(lead))
+        return matrix.reshape(len(copies), size, len(copies), size)[copies, :, copies].reshape(*lead, size, size)
+
+    return similarity
+
+
+def _columns(spec: PermutationSpec, group: Group, indices: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Number of the unit of b, over all bases, that ``indices`` take to each place."""
+    shape = spec.shape(group)
+    source = np.broadcast_arrays(*spec.source(group, indices))
+    return np.ravel_multi_index(source, shape).ravel()
+
+
+def _figures(
+    spec: PermutationSpec,
+    group: Group,
+    matrices: Mapping[str, np.ndarray],
+    indices: Mapping[str, np.ndarray],
+    moments: Mapping[str, kernels.Moments],
+) -> GroupMatch:
+    """Figures of one group: of its own activations, or of those of the groups inside it."""
+    inside = [group] if group.name in matrices else insides(spec, group)
+    before = after = 0.0
+    dead = 0
+    for part in (part for part in inside if part.name in matrices):
+        matrix, columns = matrices[part.name], _columns(spec, part, indices)
+        before += float(np.trace(matrix))
+        after += float(matrix[np.arange(len(matrix)), columns].sum())
+        if part is group:
+            dead = int(max((~alive).sum() for alive in moments[part.name].alive()))
     return GroupMatch(
         name=group.name,
         size=group.size,
-        objective_before=float(np.trace(matrix)),
-        objective_after=float(matrix[np.arange(group.size), index].sum()),
-        fixed_points=int((index == np.arange(group.size)).sum()),
-        dead_units=int(max((~alive_a).sum(), (~alive_b).sum())),
+        objective_before=before,
+        objective_after=after,
+        fixed_points=int((indices[group.name] == np.arange(group.size)).sum()),
+        dead_units=dead,
     )

@@ -32,18 +32,18 @@ def settle_ties(
     indices
         Optimal assignment of every group.
     similarities
-        The matrices it is optimal for, shape [n, n].
+        The matrices it is optimal for, shape [n, n], of the groups to settle.
     """
     result = dict(indices)
-    tied = {group.name: _tied(similarities[group.name], result[group.name]) for group in spec.groups}
-    groups = [group for group in spec.groups if len(tied[group.name]) > 1 and spec.matched(group)]
+    tied = {name: _tied(matrix, result[name]) for name, matrix in similarities.items()}
+    groups = [group for group in spec.groups if len(tied.get(group.name, ())) > 1 and spec.matched(group)]
     current = spec.permute(b, result)
     for _ in range(MAX_SWEEPS):
         changed = False
         for group in groups:
             step = _step(group, spec, a, current, similarities[group.name][:, result[group.name]], tied[group.name])
             if step is not None:
-                result[group.name] = result[group.name][step]
+                result = spec.compose(result, {group.name: step})
                 current |= spec.permute(current, {group.name: step}, [place.tensor for place in group.occurrences])
                 changed = True
         if not changed:
@@ -71,7 +71,7 @@ def _step(
 ) -> np.ndarray | None:
     """Exchange of tied places that gains in weights and loses nothing in similarity, or None."""
     weights = kernels.gram(
-        (place.unit_matrix(a[place.tensor])[tied], place.unit_matrix(current[place.tensor])[tied])
+        (place.units(a[place.tensor])[tied], place.units(current[place.tensor])[tied])
         for place in spec.matched(group)
     )
     matrix = _unit_scale(similarity[np.ix_(tied, tied)]) + _TIE * _unit_scale(weights.double().cpu().numpy())

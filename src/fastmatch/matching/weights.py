@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fastmatch import assignment, kernels
 from fastmatch.errors import OptionError
+from fastmatch.matching.joint import Similarity, grams, insides, solve_group
 from fastmatch.matching.match import GroupMatch, Match
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Group, PermutationSpec
@@ -91,8 +91,7 @@ def _descend(
     generator: np.random.Generator,
     random_start: bool,
 ) -> _Descent:
-    start = {group.name: generator.permutation(group.size) for group in spec.groups} if random_start else {}
-    descent = _Descent(spec, a, b, generator, spec.identity() | start)
+    descent = _Descent(spec, a, b, generator, spec.random(generator) if random_start else spec.identity())
     descent.run()
     return descent
 
@@ -122,22 +121,35 @@ class _Descent:
             self.converged = not any(changed)
 
     def _visit(self, group: Group) -> bool:
-        """Solve one group against all others; True where that gained."""
-        places = self.spec.matched(group)
-        similarity = kernels.gram(
-            (place.unit_matrix(self.a[place.tensor]), place.unit_matrix(self.current[place.tensor])) for place in places
-        )
-        step = assignment.solve(similarity.cpu().numpy()).columns
-        if np.array_equal(step, np.arange(group.size)):
+        """Solve one group, and those inside it, against all others; True where that gained."""
+        step = {
+            name: index
+            for name, index in solve_group(self.spec, group, self._similarity(group)).items()
+            if (index != np.arange(index.shape[-1])).any()
+        }
+        if not step:
             return False
         names = _names(self.spec, [group])
-        moved = self.spec.permute(self.current, {group.name: step}, names)
+        moved = self.spec.permute(self.current, step, names)
         gain = _inner(self.a, moved, names) - _inner(self.a, self.current, names)
         if gain <= _TOLERANCE * _scale(self.a, self.current, names):
             return False
         self.current |= moved
-        self.indices[group.name] = self.indices[group.name][step]
+        self.indices |= self.spec.compose(self.indices, step)
         return True
+
+    def _similarity(self, outer: Group) -> Similarity:
+        """Gram matrices of the current weights, each place of insides counted once and without the insides beside it."""
+        inside = {group.name for group in insides(self.spec, outer)}
+
+        def similarity(group: Group, order: Sequence[int], trailing: int) -> np.ndarray | None:
+            others = inside - {group.name}
+            places = [place for place in self.spec.matched(group) if not place.companions & others]
+            places = places or ([] if group is outer else list(self.spec.matched(group)))
+            pairs = [(place.units(self.a[place.tensor]), place.units(self.current[place.tensor])) for place in places]
+            return grams(pairs, order, trailing) if pairs else None
+
+        return similarity
 
     def objective(self) -> float:
         return _inner(self.a, self.current, self.parameters)
@@ -160,7 +172,7 @@ def _group_match(
 ) -> GroupMatch:
     names = _names(spec, [group])
     index = best.indices[group.name]
-    dead = sum(~_nonzero(group, spec, a) | ~_nonzero(group, spec, best.current)) if names else 0
+    dead = (~(_nonzero(group, spec, a) & _nonzero(group, spec, best.current))).sum() if names else 0
     return GroupMatch(
         name=group.name,
         size=group.size,
@@ -173,7 +185,7 @@ def _group_match(
 
 def _nonzero(group: Group, spec: PermutationSpec, state: Mapping[str, Tensor]) -> np.ndarray:
     """Units with any weight other than zero."""
-    alive = np.zeros(group.size, dtype=bool)
+    alive = np.zeros(spec.shape(group), dtype=bool)
     for place in spec.matched(group):
-        alive |= place.unit_matrix(state[place.tensor]).ne(0).any(1).cpu().numpy()
+        alive |= place.units(state[place.tensor]).ne(0).any(-1).cpu().numpy()
     return alive

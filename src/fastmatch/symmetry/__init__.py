@@ -2,24 +2,28 @@
 
 from fastmatch.symmetry.certificate import Certificate, certify, certify_spec
 from fastmatch.symmetry.graph import GraphRunner, call, eval_mode
-from fastmatch.symmetry.spec import Box, Factor, Group, Occurrence, PermutationSpec, Pin, TensorLayout
-from fastmatch.symmetry.tracer import Tap, trace, trace_graph
+from fastmatch.symmetry.layout import Bases, Box, Factor, Indices, Occurrence, TensorLayout
+from fastmatch.symmetry.notation import spec_from_json
+from fastmatch.symmetry.spec import Group, PermutationSpec, Pin
+from fastmatch.symmetry.tracing import observe, trace
 
 __all__ = [
+    "Bases",
     "Box",
     "Certificate",
     "Factor",
     "GraphRunner",
     "Group",
+    "Indices",
     "Occurrence",
     "PermutationSpec",
     "Pin",
-    "Tap",
     "TensorLayout",
     "call",
     "certify",
     "certify_spec",
     "eval_mode",
+    "observe",
+    "spec_from_json",
     "trace",
-    "trace_graph",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
@@ -39,11 +40,44 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 
 def call(module: nn.Module, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Any:
     """Run ``module`` with the weights and buffers of ``state`` in place of its own."""
-    # Every name is given, tied ones too, so there is nothing left for functional_call to tie.
-    return functional_call(module, dict(state), tuple(inputs), tie_weights=False)
+    # Every name is given, tied ones too, so there is nothing left for functional_call to tie. Conditions would be
+    # compiled for one run, which fails where operations are watched.
+    with torch.compiler.set_stance("force_eager"):
+        return functional_call(module, dict(state), tuple(inputs), tie_weights=False)
 
 
-def export_graph(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram:
+@dataclass(frozen=True)
+class Source:
+    """What a placeholder stands for: an entry of the state dict, an input in its turn, or a constant with its value."""
+
+    kind: Literal["state", "input", "constant"]
+    name: str
+    value: Any = None
+
+
+@dataclass(frozen=True)
+class Graph:
+    """ATen operations of a network.
+
+    Attributes
+    ----------
+    module
+        The operations, whose placeholders take the values that ``sources`` names, in the same order.
+    method
+        ``"export"``, or ``"run"`` for the operations that one run performed.
+    """
+
+    module: fx.GraphModule
+    sources: tuple[Source, ...]
+    method: Literal["export", "run"]
+
+    def placeholders(self) -> Iterator[tuple[fx.Node, Source]]:
+        """Placeholders of the graph with what each stands for, in order."""
+        nodes = [node for node in self.module.graph.nodes if node.op == "placeholder"]
+        return zip(nodes, self.sources, strict=True)
+
+
+def export_graph(module: nn.Module, inputs: Sequence[Tensor]) -> Graph:
     """Export ``module`` in evaluation mode and decompose it to core ATen operations.
 
     The first axis of every input is left dynamic where the network allows it.
@@ -54,16 +88,42 @@ def export_graph(module: nn.Module, inputs: Sequence[Tensor]) -> ExportedProgram
         ``torch.export`` cannot follow the network.
     """
     try:
-        with eval_mode(module), _quiet(), torch.no_grad():
+        with eval_mode(module), _quiet(), torch.no_grad(), without_fused_layers():
             shapes = tuple({0: Dim.AUTO} if tensor.dim() else None for tensor in inputs)
             program = export(module, tuple(inputs), dynamic_shapes=_per_argument(module, shapes), strict=False)
             table = torch.export.default_decompositions()
             for name in _KEPT:
                 table.pop(getattr(torch.ops.aten, name).default, None)
-            return program.run_decompositions(table)
+            program = program.run_decompositions(table)
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SymmetryError(f"torch.export cannot follow {type(module).__name__}: {reason}") from error
+        raise SymmetryError(
+            f"torch.export cannot follow {type(module).__name__}: {reason}; trace a run instead (--tracing run)"
+        ) from error
+    sources = tuple(_source(spec, program) for spec in program.graph_signature.input_specs)
+    return Graph(program.graph_module, sources, "export")
+
+
+def _source(spec: InputSpec, program: ExportedProgram) -> Source:
+    name = str(spec.target)
+    if spec.kind == InputKind.USER_INPUT:
+        return Source("input", name)
+    if spec.kind == InputKind.PARAMETER or (spec.kind == InputKind.BUFFER and spec.persistent is not False):
+        return Source("state", name)
+    return Source("constant", name, program.constants.get(name))
+
+
+@contextmanager
+def without_fused_layers() -> Iterator[None]:
+    """Let attention and recurrent layers run operation by operation: the inside of a fused one is not seen."""
+    attention, recurrent = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    torch.backends.mkldnn.set_flags(_enabled=False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(attention)
+        torch.backends.mkldnn.set_flags(_enabled=recurrent)
 
 
 @contextmanager
@@ -85,17 +145,6 @@ def _per_argument(module: nn.Module, shapes: tuple[Any, ...]) -> Any:
     return (shapes,) if kinds and kinds[0] is inspect.Parameter.VAR_POSITIONAL else shapes
 
 
-def input_specs(program: ExportedProgram) -> Iterator[tuple[fx.Node, InputSpec]]:
-    """Placeholders of the graph with what each stands for, in order."""
-    nodes = [node for node in program.graph.nodes if node.op == "placeholder"]
-    return zip(nodes, program.graph_signature.input_specs, strict=True)
-
-
-def is_state(spec: InputSpec) -> bool:
-    """True for entries of the state dict: parameters and persistent buffers."""
-    return spec.kind == InputKind.PARAMETER or (spec.kind == InputKind.BUFFER and spec.persistent is not False)
-
-
 def shape_of(node: fx.Node) -> list[int]:
     """Sizes of a node's (first) tensor value; a dynamic size counts as what it was in the example.
 
@@ -107,19 +156,19 @@ def shape_of(node: fx.Node) -> list[int]:
 
 
 class GraphRunner(fx.Interpreter):
-    """Runs an exported graph with given weights and hands chosen intermediate values to the caller.
+    """Runs a graph with given weights and hands chosen intermediate values to the caller.
 
     Parameters
     ----------
-    program
+    graph
         Result of :func:`export_graph`.
     taps
         Names of the nodes whose values are wanted.
     """
 
-    def __init__(self, program: ExportedProgram, taps: Sequence[str]) -> None:
-        super().__init__(program.graph_module)
-        self._program = program
+    def __init__(self, graph: Graph, taps: Sequence[str]) -> None:
+        super().__init__(graph.module)
+        self._sources = graph.sources
         self._taps = frozenset(taps)
         self._values: dict[str, Tensor] = {}
 
@@ -133,16 +182,10 @@ class GraphRunner(fx.Interpreter):
     def activations(self, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         """Values of the tapped nodes for one batch."""
         remaining = iter(inputs)
-        arguments = [self._value(spec, state, lambda: next(remaining)) for _, spec in input_specs(self._program)]
+        values = {"input": lambda _: next(remaining), "state": lambda source: state[source.name]}
+        arguments = [values.get(source.kind, lambda source: source.value)(source) for source in self._sources]
         self._values = {}
         with torch.no_grad():
             self.run(*arguments)
-        values, self._values = self._values, {}
-        return values
-
-    def _value(self, spec: InputSpec, state: Mapping[str, Tensor], next_input: Callable[[], Tensor]) -> Any:
-        if spec.kind == InputKind.USER_INPUT:
-            return next_input()
-        if is_state(spec):
-            return state[str(spec.target)]
-        return self._program.constants[str(spec.target)]
+        tapped, self._values = self._values, {}
+        return tapped

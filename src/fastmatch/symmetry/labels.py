@@ -1,16 +1,17 @@
-"""Axis labels: the algebra that the tracer computes with.
+"""Axis labels: what the tracer knows about one axis of one tensor.
 
 Every axis of every tensor carries a label. A label is an atom, a concatenation of labels (segments one after the other)
 or a product of labels (row-major blocks). Two axes with one label must be permuted together. Labels start as atoms;
-operations unify them, views refine atoms into products, cuts refine them into concatenations. An atom that must stay in
-order is pinned, and keeps the reason.
+operations unify them, cuts refine atoms into concatenations, and views refine them into products: but not at once,
+because ``x.view(3, n)`` may be three things beside each other (picked apart later) or three blocks alike (computed with
+later). Until one of the two happens, the two axes of a view are labelled :class:`Outer` and :class:`Inner`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 class Mismatch(Exception):
@@ -18,7 +19,7 @@ class Mismatch(Exception):
 
 
 class Atom:
-    """An axis without visible structure: ``size`` units, permuted as one."""
+    """An axis without visible structure: ``size`` units, permuted as one. A pinned atom has a ``reason``."""
 
     __slots__ = ("reason", "replacement", "size")
 
@@ -52,19 +53,61 @@ class Product:
         return math.prod(factor.size for factor in self.factors)
 
 
-Axis = Atom | Concat | Product
+@dataclass(eq=False)
+class View:
+    """``source`` seen as ``outer`` blocks, undecided until ``decided`` holds the labels of blocks and insides.
+
+    ``picked`` holds the narrower views that were taken of it, by (start, stop): what makes them agree with each other.
+    """
+
+    source: Axis
+    outer: int
+    decided: tuple[Axis, Axis] | None = None
+    picked: dict[tuple[View, int, int], View] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class Outer:
+    """Which block of a view."""
+
+    view: View
+
+    @property
+    def size(self) -> int:
+        """Number of blocks."""
+        return self.view.outer
+
+
+@dataclass(frozen=True, eq=False)
+class Inner:
+    """Where inside a block of a view."""
+
+    view: View
+
+    @property
+    def size(self) -> int:
+        """Positions in one block."""
+        return self.view.source.size // self.view.outer
+
+
+Axis = Atom | Concat | Product | Outer | Inner
 
 
 def resolve(axis: Axis) -> Axis:
-    """Return the normal form: root atoms, no nested structure, leading concatenations pulled out of products."""
+    """Return the normal form: root atoms, no nested structure, no view beside its own inside, leading segments outermost."""
     if isinstance(axis, Atom):
         return axis if axis.replacement is None else resolve(axis.replacement)
     if isinstance(axis, Concat):
-        return _concat([resolve(part) for part in axis.parts])
-    return _product([resolve(factor) for factor in axis.factors])
+        return concat([resolve(part) for part in axis.parts])
+    if isinstance(axis, Product):
+        return product([resolve(factor) for factor in axis.factors])
+    if axis.view.decided is None:
+        return axis
+    return resolve(axis.view.decided[isinstance(axis, Inner)])
 
 
-def _concat(parts: list[Axis]) -> Axis:
+def concat(parts: list[Axis]) -> Axis:
+    """Concatenation of resolved labels in normal form."""
     flat: list[Axis] = []
     for part in parts:
         flat.extend(part.parts if isinstance(part, Concat) else [part])
@@ -72,23 +115,40 @@ def _concat(parts: list[Axis]) -> Axis:
     return flat[0] if len(flat) == 1 else Concat(tuple(flat))
 
 
-def _product(factors: list[Axis]) -> Axis:
+def product(factors: list[Axis]) -> Axis:
+    """Product of resolved labels in normal form."""
     flat: list[Axis] = []
     for factor in factors:
-        flat.extend(factor.factors if isinstance(factor, Product) else [factor])
-    flat = [factor for factor in flat if factor.size != 1] or flat[:1]
+        for item in factor.factors if isinstance(factor, Product) else [factor]:
+            if item.size != 1 or isinstance(item, Outer | Inner):
+                _append(flat, item)
+    if not flat:
+        return factors[0]
     if len(flat) == 1:
         return flat[0]
     if isinstance(flat[0], Concat):
-        return _concat([_product([part, *flat[1:]]) for part in flat[0].parts])
+        return concat([product([part, *flat[1:]]) for part in flat[0].parts])
     return Product(tuple(flat))
 
 
+def _append(flat: list[Axis], item: Axis) -> None:
+    """Append a factor; the inside of a view behind its blocks gives back what was viewed."""
+    if isinstance(item, Inner) and flat and isinstance(flat[-1], Outer) and flat[-1].view is item.view:
+        flat.pop()
+        source = resolve(item.view.source)
+        for child in source.factors if isinstance(source, Product) else [source]:
+            _append(flat, child)
+    else:
+        flat.append(item)
+
+
 def atoms(axis: Axis) -> Iterator[Atom]:
-    """Root atoms of a label, in order of position, with repetition."""
+    """Root atoms of a label, in order of position, with repetition; of an undecided view, those of its source."""
     axis = resolve(axis)
     if isinstance(axis, Atom):
         yield axis
+    elif isinstance(axis, Outer | Inner):
+        yield from atoms(axis.view.source)
     else:
         for child in axis.parts if isinstance(axis, Concat) else axis.factors:
             yield from atoms(child)
@@ -100,125 +160,9 @@ def pin(axis: Axis, reason: str) -> None:
         atom.reason = atom.reason or reason
 
 
-def split(axis: Axis, position: int) -> tuple[Axis, Axis]:
-    """Cut a label in two at ``position``, refining atoms where the cut falls inside one.
-
-    Raises
-    ------
-    Mismatch
-        The cut falls inside a block of a product.
-    """
-    axis = resolve(axis)
-    if isinstance(axis, Atom):
-        halves = Atom(position), Atom(axis.size - position)
-        _refine(axis, Concat(halves))
-        return halves
-    if isinstance(axis, Product):
-        head, *rest = axis.factors
-        inner = math.prod(factor.size for factor in rest)
-        if position % inner:
-            raise Mismatch(f"a cut at {position} falls inside blocks of {inner}")
-        left_head, right_head = split(head, position // inner)
-        return Product((left_head, *rest)), Product((right_head, *rest))
-    before: list[Axis] = []
-    for index, part in enumerate(axis.parts):
-        if position < part.size:
-            after = axis.parts[index + 1 :]
-            if position == 0:
-                return Concat(tuple(before)), Concat((part, *after))
-            left, right = split(part, position)
-            return Concat((*before, left)), Concat((right, *after))
-        before.append(part)
-        position -= part.size
-    raise Mismatch("a cut beyond the end")
-
-
-def factor(axis: Axis, outer: int) -> tuple[Axis, Axis]:
-    """Write a label as a product of ``outer`` blocks and what is inside one block.
-
-    Raises
-    ------
-    Mismatch
-        The label's own structure has no such blocks.
-    """
-    axis = resolve(axis)
-    if outer == 1:
-        return Atom(1), axis
-    if outer == axis.size:
-        return axis, Atom(1)
-    if axis.size % outer:
-        raise Mismatch(f"{axis.size} positions are not {outer} blocks")
-    if isinstance(axis, Atom):
-        blocks, inside = Atom(outer), Atom(axis.size // outer)
-        _refine(axis, Product((blocks, inside)))
-        return blocks, inside
-    if isinstance(axis, Concat):
-        return _factor_concat(axis, axis.size // outer)
-    return _factor_product(axis, outer)
-
-
-def _factor_product(axis: Product, outer: int) -> tuple[Axis, Axis]:
-    taken = 1
-    for index, item in enumerate(axis.factors):
-        if taken * item.size <= outer:
-            taken *= item.size
-            if taken == outer:
-                return Product(axis.factors[: index + 1]), Product(axis.factors[index + 1 :])
-            continue
-        if outer % taken:
-            raise Mismatch(f"blocks of a product do not divide into {outer}")
-        blocks, inside = factor(item, outer // taken)
-        return Product((*axis.factors[:index], blocks)), Product((inside, *axis.factors[index + 1 :]))
-    raise Mismatch("fewer positions than blocks")
-
-
-def _factor_concat(axis: Concat, inner: int) -> tuple[Axis, Axis]:
-    if any(part.size % inner for part in axis.parts):
-        raise Mismatch(f"segments do not divide into blocks of {inner}")
-    blocks, insides = zip(*(factor(part, part.size // inner) for part in axis.parts), strict=True)
-    for inside in insides[1:]:
-        unify(insides[0], inside)
-    return Concat(blocks), insides[0]
-
-
-def unify(first: Axis, second: Axis) -> None:
-    """Make two labels equal by the coarsest common refinement.
-
-    Raises
-    ------
-    Mismatch
-        There is none. What was unified up to there stays so, which is sound: it only removes symmetries.
-    """
-    first, second = resolve(first), resolve(second)
-    if first is second:
-        return
-    if first.size != second.size:
-        raise Mismatch(f"sizes {first.size} and {second.size}")
-    if isinstance(first, Atom):
-        _refine(first, second)
-    elif isinstance(second, Atom):
-        _refine(second, first)
-    elif isinstance(first, Concat) or isinstance(second, Concat):
-        cut = min(side.parts[0].size for side in (first, second) if isinstance(side, Concat))
-        (head, tail), (other_head, other_tail) = split(first, cut), split(second, cut)
-        unify(head, other_head)
-        unify(tail, other_tail)
-    else:
-        inner = min(first.factors[-1].size, second.factors[-1].size)
-        (head, tail), (other_head, other_tail) = (
-            factor(first, first.size // inner),
-            factor(second, second.size // inner),
-        )
-        unify(tail, other_tail)
-        unify(head, other_head)
-
-
-def _refine(atom: Atom, replacement: Axis) -> None:
-    if not isinstance(replacement, Atom) and any(item is atom for item in atoms(replacement)):
-        raise Mismatch("a label would contain itself")
-    atom.replacement = replacement
-    if atom.reason:
-        pin(replacement, atom.reason)
+def is_pinned(axis: Axis) -> bool:
+    """True where nothing along ``axis`` may move."""
+    return all(atom.reason is not None for atom in atoms(axis))
 
 
 @dataclass(frozen=True)
@@ -230,10 +174,12 @@ class Run:
 
 
 def runs(axis: Axis) -> list[Run]:
-    """Boxes of a label, which together cover every position of the axis once."""
+    """Boxes of a label without undecided views, which together cover every position of the axis once."""
     axis = resolve(axis)
     if isinstance(axis, Atom):
         return [Run(0, ((axis, 1),) if axis.size != 1 else ())]
+    if isinstance(axis, Outer | Inner):
+        raise Mismatch("the axis belongs to an undecided view")
     if isinstance(axis, Concat):
         result, offset = [], 0
         for part in axis.parts:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,97 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from fastmatch.errors import PermutationError, SymmetryError
+from fastmatch.symmetry.layout import Bases, Factor, Indices, Occurrence, TensorLayout
 
 if TYPE_CHECKING:
     from fastmatch.symmetry.certificate import Certificate
 
-SPEC_FORMAT = 1
-
-
-@dataclass(frozen=True)
-class Factor:
-    """One factor of a box: ``size`` positions ``stride`` apart, moved by ``group`` or, where it is None, in order."""
-
-    group: str | None
-    size: int
-    stride: int
-
-
-@dataclass(frozen=True)
-class Box:
-    """Part of an axis: the positions ``offset + sum(index * stride)`` over its factors, outermost first."""
-
-    offset: int
-    factors: tuple[Factor, ...]
-
-    @property
-    def is_pinned(self) -> bool:
-        """True where no group moves anything in this box."""
-        return all(factor.group is None for factor in self.factors)
-
-    def positions(self, indices: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
-        """Positions on the axis, shape [sizes of the factors], int64; with ``indices``, those that move there."""
-        result = np.full((1,) * len(self.factors), self.offset, dtype=np.int64)
-        for place, factor in enumerate(self.factors):
-            moved = indices is not None and factor.group in indices
-            index = indices[factor.group] if moved else np.arange(factor.size)  # type: ignore[index]
-            shape = [1] * len(self.factors)
-            shape[place] = factor.size
-            result = result + (index * factor.stride).reshape(shape)
-        return result
-
-    def unit_matrix(self, tensor: Tensor, axis: int, factor: int) -> Tensor:
-        """Values of ``tensor`` in this box of ``axis`` as [indices of the factor, everything else]."""
-        rows = tensor.movedim(axis, 0)
-        positions = np.moveaxis(self.positions(), factor, 0)
-        if not np.array_equal(positions.ravel(), np.arange(len(rows))):
-            rows = rows.index_select(0, torch.from_numpy(positions.ravel()).to(tensor.device))
-        return rows.reshape(len(positions), -1)
-
-
-@dataclass(frozen=True)
-class TensorLayout:
-    """One entry of a state dict: its shape and, for each axis, the boxes that tile it."""
-
-    shape: tuple[int, ...]
-    axes: tuple[tuple[Box, ...], ...]
-    buffer: bool = False
-
-    def axis_index(self, axis: int, indices: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """Source position of every place along ``axis`` under ``indices``, int64, or None where nothing moves."""
-        moving = [box for box in self.axes[axis] if any(factor.group in indices for factor in box.factors)]
-        if not moving:
-            return None
-        result = np.arange(self.shape[axis])
-        for box in moving:
-            result[box.positions().ravel()] = box.positions(indices).ravel()
-        return result
-
-
-@dataclass(frozen=True)
-class Occurrence:
-    """One place where a group meets a tensor: factor ``factor`` of ``box`` on ``axis`` of ``tensor``."""
-
-    tensor: str
-    axis: int
-    box: Box
-    factor: int
-
-    def unit_matrix(self, tensor: Tensor) -> Tensor:
-        """View of ``tensor`` as [units of the group, everything else in this box]."""
-        return self.box.unit_matrix(tensor, self.axis, self.factor)
-
-    def __str__(self) -> str:
-        factor = self.box.factors[self.factor]
-        text = f"{self.tensor}[{self.axis}]"
-        if factor.stride != 1 or len(self.box.factors) > 1:
-            text += f" in blocks of {factor.stride}" if factor.stride != 1 else " inside blocks"
-        return text + (f" from {self.box.offset}" if self.box.offset else "")
-
 
 @dataclass(frozen=True)
 class Group:
-    """Axes that move together. ``base`` names groups whose units each have a permutation of their own (none yet)."""
+    """Axes that move together.
+
+    Attributes
+    ----------
+    size
+        Number of units.
+    base
+        Groups, or fixed axes, for each joint index of which the units have a permutation of their own (coordinates
+        inside each attention head), outermost first.
+    """
 
     name: str
     size: int
@@ -130,28 +58,41 @@ class PermutationSpec:
         Layout of every entry of the state dict, parameters and buffers alike.
     pinned
         Axes that stay in order, each with its reason.
+    bases
+        Group -> its ``base``, where it has one.
+    fixed
+        Names of axes that stay in order but are a base of groups, and of frozen groups.
     """
 
     tensors: Mapping[str, TensorLayout]
-    pinned: tuple[Pin, ...] = field(default=())
+    pinned: tuple[Pin, ...] = ()
+    bases: Bases = field(default_factory=dict)
+    fixed: frozenset[str] = frozenset()
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
         """Groups in the order in which their first tensor is listed."""
         found: dict[str, list[Occurrence]] = {}
-        for occurrence, name in self._occurrences():
-            found.setdefault(name, []).append(occurrence)
+        for tensor, layout in self.tensors.items():
+            for occurrence in layout.occurrences(tensor, self.bases):
+                if occurrence.group not in self.fixed:
+                    found.setdefault(occurrence.group, []).append(occurrence)
         return tuple(
-            Group(name, places[0].box.factors[places[0].factor].size, tuple(places)) for name, places in found.items()
+            Group(name, self.sizes[name], tuple(places), tuple(self.bases.get(name, ())))
+            for name, places in found.items()
         )
 
-    def _occurrences(self) -> Iterator[tuple[Occurrence, str]]:
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Number of units of every group and of every fixed axis with a name."""
+        return {factor.group: factor.size for _, factor in self._factors() if factor.group is not None}
+
+    def _factors(self) -> Iterator[tuple[str, Factor]]:
         for tensor, layout in self.tensors.items():
             for axis, boxes in enumerate(layout.axes):
                 for box in boxes:
-                    for place, factor in enumerate(box.factors):
-                        if factor.group is not None:
-                            yield Occurrence(tensor, axis, box, place), factor.group
+                    for factor in box.factors:
+                        yield f"{tensor}[{axis}]", factor
 
     def group(self, name: str) -> Group:
         """Return the group called ``name``; SymmetryError if there is none."""
@@ -164,14 +105,74 @@ class PermutationSpec:
         """Occurrences on parameters: buffers are permuted, never matched on."""
         return tuple(place for place in group.occurrences if not self.tensors[place.tensor].buffer)
 
-    def identity(self) -> dict[str, np.ndarray]:
-        """Index arrays that move nothing."""
-        return {group.name: np.arange(group.size) for group in self.groups}
+    def shape(self, group: Group) -> tuple[int, ...]:
+        """Shape of the group's index array: [sizes of its bases..., units]."""
+        return (*(self.sizes[name] for name in group.base), group.size)
 
-    def random(self, seed: int) -> dict[str, np.ndarray]:
+    def identity(self) -> dict[str, np.ndarray]:
+        """Index arrays that move nothing, shape [sizes of the bases..., units]."""
+        return {group.name: np.broadcast_to(np.arange(group.size), self.shape(group)).copy() for group in self.groups}
+
+    def random(self, seed: int | np.random.Generator) -> dict[str, np.ndarray]:
         """Uniformly random index arrays, one for each group."""
         generator = np.random.default_rng(seed)
-        return {group.name: generator.permutation(group.size) for group in self.groups}
+        return {name: generator.permuted(index, axis=-1) for name, index in self.identity().items()}
+
+    def compose(self, first: Indices, then: Indices) -> dict[str, np.ndarray]:
+        """Index arrays that do what ``first`` and then ``then`` do, for the groups of either."""
+        result = dict(first)
+        for group in self.groups:
+            if group.name in then or set(group.base) & set(then):
+                index = first.get(group.name, np.broadcast_to(np.arange(group.size), self.shape(group)))
+                result[group.name] = index[self.source(group, then)]
+        return result
+
+    def invert(self, indices: Indices) -> dict[str, np.ndarray]:
+        """Index arrays that undo ``indices``, one for each group."""
+        complete = self.identity() | dict(indices)
+        result = {}
+        for group in self.groups:
+            inverse = np.empty(self.shape(group), dtype=np.int64)
+            inverse[self.source(group, complete)] = np.arange(group.size)
+            result[group.name] = inverse
+        return result
+
+    def source(self, group: Group, indices: Indices) -> tuple[np.ndarray, ...]:
+        """Joint index [bases..., units], one broadcast array for each, that every joint index of a group comes from."""
+        grids = dict(zip((*group.base, group.name), np.ix_(*map(np.arange, self.shape(group))), strict=True))
+        return tuple(
+            indices[name][(*(grids[base] for base in self.bases.get(name, ())), grid)] if name in indices else grid
+            for name, grid in grids.items()
+        )
+
+    def freeze(self, patterns: Sequence[str]) -> PermutationSpec:
+        """Keep the units of some groups in order.
+
+        Parameters
+        ----------
+        patterns
+            Names of groups, or shell patterns such as ``"layer1.*"``.
+
+        Raises
+        ------
+        SymmetryError
+            A pattern fits no group.
+        """
+        names = [group.name for group in self.groups]
+        fixed: dict[str, str] = {}
+        for pattern in patterns:
+            chosen = fnmatch.filter(names, pattern)
+            if not chosen:
+                raise SymmetryError(f"no group fits {pattern!r}; the groups are {', '.join(names) or 'none'}")
+            fixed |= dict.fromkeys(chosen, f"frozen by {pattern!r}")
+        pins = [
+            Pin(f"{place.tensor}[{place.axis}]", fixed[group.name])
+            for group in self.groups
+            if group.name in fixed
+            for place in group.occurrences
+        ]
+        bases = {name: base for name, base in self.bases.items() if name not in fixed}
+        return replace(self, pinned=(*self.pinned, *pins), bases=bases, fixed=self.fixed | set(fixed))
 
     def check_state(self, state: Mapping[str, Tensor], where: str = "state dict") -> None:
         """Raise PermutationError unless ``state`` has the tensors and shapes of this spec."""
@@ -187,20 +188,25 @@ class PermutationSpec:
             raise PermutationError(f"{where}: {extra[0]!r} is not part of the network; give a matching --model")
 
     def permute(
-        self, state: Mapping[str, Tensor], indices: Mapping[str, np.ndarray], names: Sequence[str] | None = None
+        self, state: Mapping[str, Tensor], indices: Indices, names: Sequence[str] | None = None
     ) -> dict[str, Tensor]:
         """Return ``state`` with its units moved: ``new = old.index_select(axis, index)`` along every axis of a group.
 
-        Tensors that nothing moves are passed on, not copied. ``names`` restricts the work to some tensors.
+        A group with a base has one index array for each joint index of the bases in their new places. Tensors that
+        nothing moves are passed on, not copied. ``names`` restricts the work to some tensors.
         """
         return {name: self._permute(name, state[name], indices) for name in (state if names is None else names)}
 
-    def _permute(self, name: str, tensor: Tensor, indices: Mapping[str, np.ndarray]) -> Tensor:
-        layout = self.tensors[name]
-        for axis in range(len(layout.shape)):
-            index = layout.axis_index(axis, indices)
-            if index is not None:
-                tensor = tensor.index_select(axis, torch.from_numpy(index).to(tensor.device))
+    def _permute(self, name: str, tensor: Tensor, indices: Indices) -> Tensor:
+        for axes, source in self.tensors[name].moves(indices, self.bases):
+            index = torch.from_numpy(source).to(tensor.device)
+            if len(axes) == 1:
+                tensor = tensor.index_select(axes[0], index)
+            else:
+                front = list(range(len(axes)))
+                moved = tensor.movedim(axes, front)
+                moved = moved.reshape(-1, *moved.shape[len(axes) :]).index_select(0, index).reshape(moved.shape)
+                tensor = moved.movedim(front, axes).contiguous()
         return tensor
 
     def certify(self, module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> Certificate:
@@ -210,44 +216,20 @@ class PermutationSpec:
         return certify_spec(self, module, inputs, seed)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: groups, the layout of every tensor, and pins. See :meth:`from_json`."""
-        return {
-            "format": SPEC_FORMAT,
-            "groups": [{"name": group.name, "size": group.size, "base": list(group.base)} for group in self.groups],
-            "tensors": {
-                name: {
-                    "shape": list(layout.shape),
-                    "buffer": layout.buffer,
-                    "axes": [[_box_to_json(box) for box in boxes] for boxes in layout.axes],
-                }
-                for name, layout in self.tensors.items()
-            },
-            "pinned": [{"axis": pin.axis, "reason": pin.reason} for pin in self.pinned],
-        }
+        """Plain data: groups, the layout of every tensor, and pins; see :mod:`fastmatch.symmetry.notation`."""
+        from fastmatch.symmetry.notation import spec_to_json
+
+        return spec_to_json(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> PermutationSpec:
         """Rebuild a spec from :meth:`to_json`; SymmetryError where the data are malformed or inconsistent."""
-        try:
-            if data["format"] > SPEC_FORMAT:
-                raise SymmetryError(f"spec format {data['format']} is newer than {SPEC_FORMAT}; update fastmatch")
-            tensors = {
-                name: TensorLayout(
-                    tuple(entry["shape"]),
-                    tuple(tuple(_box_from_json(box) for box in boxes) for boxes in entry["axes"]),
-                    bool(entry["buffer"]),
-                )
-                for name, entry in data["tensors"].items()
-            }
-            spec = cls(tensors, tuple(Pin(pin["axis"], pin["reason"]) for pin in data["pinned"]))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise SymmetryError(f"malformed permutation spec ({error!r}); export it again") from error
-        spec.check()
-        return spec
+        from fastmatch.symmetry.notation import spec_from_json
+
+        return spec_from_json(data)
 
     def check(self) -> None:
-        """Raise SymmetryError unless the boxes tile every axis and every group has one size."""
-        sizes = {group.name: group.size for group in self.groups}
+        """Raise SymmetryError unless boxes tile every axis, groups have one size, and bases are there and acyclic."""
         for name, layout in self.tensors.items():
             if len(layout.axes) != len(layout.shape):
                 raise SymmetryError(f"spec: {name!r} has {len(layout.shape)} axes, {len(layout.axes)} are described")
@@ -255,22 +237,17 @@ class PermutationSpec:
                 covered = np.concatenate([box.positions().ravel() for box in boxes]) if boxes else np.empty(0, int)
                 if not np.array_equal(np.sort(covered), np.arange(size)):
                     raise SymmetryError(f"spec: the boxes of {name}[{axis}] do not cover its {size} positions once")
-                for factor in (factor for box in boxes for factor in box.factors if factor.group is not None):
-                    if factor.size != sizes[factor.group]:  # type: ignore[index]
-                        raise SymmetryError(f"spec: group {factor.group!r} has more than one size, at {name}[{axis}]")
+        for where, factor in self._factors():
+            if factor.group is not None and factor.size != self.sizes[factor.group]:
+                raise SymmetryError(f"spec: group {factor.group!r} has more than one size, at {where}")
+        for name, base in self.bases.items():
+            for other in base:
+                if other == name or not set(self.bases.get(other, ())) <= set(base):
+                    raise SymmetryError(f"spec: the base of group {name!r} must hold the whole base of {other!r}")
+        _ = self.groups
 
     @cached_property
     def digest(self) -> str:
         """Hex SHA-256 of groups and layouts: two specs with one digest mean the same permutations."""
         data = {key: value for key, value in self.to_json().items() if key != "pinned"}
         return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def _box_to_json(box: Box) -> dict[str, Any]:
-    return {"offset": box.offset, "factors": [[factor.group, factor.size, factor.stride] for factor in box.factors]}
-
-
-def _box_from_json(data: Mapping[str, Any]) -> Box:
-    return Box(
-        int(data["offset"]), tuple(Factor(group, int(size), int(stride)) for group, size, stride in data["factors"])
-    )

@@ -1,193 +1,225 @@
-"""Carry axis labels through a network's graph and read the permutation groups off its parameters."""
+"""Carry axis labels through a network's graph."""
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
-from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec
 
-from fastmatch.symmetry import graph
-from fastmatch.symmetry.labels import Atom, Axis, Mismatch, Run, atoms, pin, runs, unify
-from fastmatch.symmetry.rules import rule_for
-from fastmatch.symmetry.spec import Box, Factor, PermutationSpec, Pin, TensorLayout
+from fastmatch.symmetry.graph import Graph, Source, export_graph, shape_of
+from fastmatch.symmetry.algebra import unify
+from fastmatch.symmetry.labels import Atom, Axis, Mismatch, pin
+from fastmatch.symmetry.rules import Axes, Labels, argument, rule_for
+
+Method = Literal["export", "run"]
+
+_LARGEST_CONSTANT = 1 << 24
+_FILLS = {"full_like": 1, "new_full": 2, "fill": 1}  # Position of the value.
+_FILLS_OF_ONE_KIND = {"zeros_like": 0, "new_zeros": 0, "ones_like": 1, "new_ones": 1}
+_SCALARS = ("aten.sym_", "aten._assert", "aten._local_scalar_dense", "aten.item")
+# Position of the first operand behind the subgraph, for operations that only run it under another setting.
+_WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
 
 
-@dataclass(frozen=True)
-class Tap:
-    """An intermediate value on which a group can be observed: graph node, axis, box and factor of the group."""
-
-    node: str
-    axis: int
-    box: Box
-    factor: int
+class _NoRule(Exception):
+    """An operation that nobody has thought about."""
 
 
 class Tracer:
-    """Labels of one graph, which rules tie with :func:`labels.unify`."""
+    """Labels of one graph, which rules tie to each other.
 
-    def __init__(self, program: ExportedProgram, module: nn.Module) -> None:
-        self.program = program
-        self.labels: dict[fx.Node, list[Axis]] = {}
-        self.state: dict[str, list[Axis]] = {}
+    Attributes
+    ----------
+    state
+        Labels of every entry of the state dict.
+    first_use
+        Position in the graph of the first operation on each of them.
+    """
+
+    def __init__(self, graph: Graph, module: nn.Module) -> None:
+        self.graph = graph
+        self.labels = Labels()
+        self.state: dict[str, Axes] = {}
+        self.first_use: dict[str, int] = {}
+        self.module_state = module.state_dict(keep_vars=True)
         self.buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)}
-        self._module_state = module.state_dict(keep_vars=True)
-        self._first_user: dict[str, int] = {}
 
     def run(self) -> None:
         """Visit every node once, in order."""
-        for node, spec in graph.input_specs(self.program):
-            self._label_input(node, spec)
+        order = {node: place for place, node in enumerate(self.graph.module.graph.nodes)}
+        for node, source in self.graph.placeholders():
+            self._label_source(node, source)
+            if source.kind == "state" and node.users:
+                self.first_use[source.name] = min(order[user] for user in node.users)
         self._tie_shared_tensors()
-        for node in self.program.graph.nodes:
-            if node.op == "call_function":
-                self._label_call(node)
-            elif node.op == "output":
-                self._pin_all(node, "output of the network")
+        for axes in self._run_region(self.graph.module):
+            _pin_axes(axes, "output of the network")
         for name, axes in self.state.items():
-            if name not in self._first_user:
-                for axis in axes:
-                    pin(axis, "not used by the network")
+            if name not in self.first_use:
+                _pin_axes(axes, "not used by the network")
+            elif not self.module_state[name].is_floating_point():
+                _pin_axes(axes, "a tensor of integers")
+            self.labels.joint(*axes)
 
-    def _label_input(self, node: fx.Node, spec: InputSpec) -> None:
+    def _label_source(self, node: fx.Node, source: Source) -> None:
         if not _has_tensor(node.meta.get("val")):
             return
-        if graph.is_state(spec):
-            name = str(spec.target)
-            axes: list[Axis] = [Atom(size) for size in graph.shape_of(node)]
-            self.state[name] = axes
-            if node.users:
-                self._first_user[name] = min(self._position(user) for user in node.users)
+        if source.kind == "constant":
+            self.labels[node] = [Atom(size, "constant of the network") for size in shape_of(node)]
+            if isinstance(source.value, Tensor):
+                self.labels.constants[node] = source.value
         else:
-            reason = "input of the network" if spec.kind == InputKind.USER_INPUT else "constant of the network"
-            axes = [Atom(size, reason) for size in graph.shape_of(node)]
-        self.labels[node] = axes
-
-    def _position(self, node: fx.Node) -> int:
-        if not hasattr(self, "_order"):
-            self._order = {node: place for place, node in enumerate(self.program.graph.nodes)}
-        return self._order[node]
+            reason = "input of the network" if source.kind == "input" else None
+            self.labels[node] = [Atom(size, reason) for size in shape_of(node)]
+            if source.kind == "state":
+                self.state[source.name] = self.labels.lazy(node)
 
     def _tie_shared_tensors(self) -> None:
         """Give names that share one tensor one label, and label those that the graph left out."""
-        owners: dict[tuple[int, tuple[int, ...]], str] = {}
-        for name, tensor in self._module_state.items():
-            key = (tensor.data_ptr(), tuple(tensor.shape))
-            owner = owners.setdefault(key, name) if tensor.numel() else name
-            axes = self.state.setdefault(name, [Atom(size) for size in tensor.shape])
-            if owner != name:
-                for axis, other in zip(axes, self.state[owner], strict=True):
+        names: dict[tuple[Any, ...], list[str]] = {}
+        for name, tensor in self.module_state.items():
+            self.state.setdefault(name, [Atom(size) for size in tensor.shape])
+            own = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride()) if tensor.numel() else (name,)
+            names.setdefault(own, []).append(name)
+        for owner, *others in names.values():
+            for name in others:
+                for axis, other in zip(self.state[name], self.state[owner], strict=True):
                     unify(axis, other)
-                first = min(self._first_user.get(key, 1 << 60) for key in (owner, name))
-                if first < 1 << 60:
-                    self._first_user[owner] = self._first_user[name] = first
+            uses = [self.first_use[name] for name in (owner, *others) if name in self.first_use]
+            self.first_use |= dict.fromkeys((owner, *others), min(uses)) if uses else {}
+        for first, second in _overlapping({name: self.module_state[name] for name, *_ in names.values()}):
+            _pin_axes([*self.state[first], *self.state[second]], f"{first} and {second} overlap in memory")
+
+    def _run_region(self, region: fx.GraphModule) -> list[Axes]:
+        """Label the operations of a graph whose placeholders have labels; return those of its outputs."""
+        for node in region.graph.nodes:
+            if node.op == "call_function":
+                self._label_call(node)
+        (output,) = (node for node in region.graph.nodes if node.op == "output")
+        return [self.labels.lazy(node) for node in output.all_input_nodes if node in self.labels]
 
     def _label_call(self, node: fx.Node) -> None:
-        value = node.meta.get("val")
-        if not _has_tensor(value):
-            return
-        rule = rule_for(node.target)
-        place = _place(node)
-        if rule is None:
-            self._give_up(node, f"no rule for {node.target} at {place}")
+        if not _has_tensor(node.meta.get("val")):
+            if not str(node.target).startswith(_SCALARS):
+                self._pin_all(node, f"{node.target} at {_place(node)}")
             return
         try:
-            self.labels[node] = rule(self.labels, node)
-        except (Mismatch, LookupError, TypeError, ValueError, AttributeError) as reason:
-            # A form of the operation that its rule did not foresee is pinned like one without a rule.
-            self._give_up(node, f"{node.target} at {place}: {reason}")
+            self._apply_rule(node)
+        except _NoRule:
+            self._give_up(node, f"no rule for {node.target} at {_place(node)}")
             return
-        if _uses_secondary_output(node):
-            self._pin_all(node, f"secondary output of {node.target} at {place}")
+        except (Mismatch, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as reason:
+            # A form of the operation that its rule did not foresee is pinned like one without a rule.
+            self._give_up(node, f"{node.target} at {_place(node)}: {reason}")
+            return
+        used = [user.args[1] for user in node.users if user.target is operator.getitem and user.users]
+        if any(place >= self.labels.outputs(node) for place in used):
+            self._pin_all(node, f"secondary output of {node.target} at {_place(node)}")
+
+    def _apply_rule(self, node: fx.Node) -> None:
+        constant = self._constant(node)
+        if constant is not None:
+            self.labels.constants[node] = constant
+            self.labels[node] = [Atom(size) for size in constant.shape]
+        elif isinstance(node.target, torch._ops.HigherOrderOperator):
+            self.labels[node] = self._higher_order(node)
+        elif (rule := rule_for(node.target)) is not None:
+            self.labels[node] = rule(self.labels, node)
+        else:
+            raise _NoRule
+
+    def _constant(self, node: fx.Node) -> Tensor | None:
+        """Value of an operation that depends on neither weights nor inputs, if it is cheap to have."""
+        value = node.meta["val"]
+        if not isinstance(node.target, torch._ops.OpOverload) or not isinstance(value, Tensor):
+            return None
+        tensors = [source for source in node.all_input_nodes if _has_tensor(source.meta.get("val"))]
+        random = torch.Tag.nondeterministic_seeded in node.target.tags
+        if random or any(source not in self.labels.constants for source in tensors):
+            return _filled(node)
+        if sum(self.labels.constants[source].numel() for source in tensors) + value.numel() > _LARGEST_CONSTANT:
+            return None
+        args, kwargs = fx.map_arg((node.args, node.kwargs), self._value)
+        try:
+            return node.target(*args, **kwargs)
+        except (RuntimeError, TypeError, ValueError, NotImplementedError):
+            return None
+
+    def _value(self, node: fx.Node) -> Any:
+        if node in self.labels.constants:
+            return self.labels.constants[node]
+        size = node.meta["val"]
+        return size if isinstance(size, int | float | bool) else size.node.hint
+
+    def _higher_order(self, node: fx.Node) -> Axes | tuple[Axes, ...]:
+        """Labels of the branches of a condition, which are alike, or of a wrapped subgraph."""
+        name = node.target.name()  # type: ignore[union-attr]
+        if name == "cond":
+            _, true, false, operands = node.args
+            first, second = (self._subgraph(branch, operands) for branch in (true, false))
+            for axes, others in zip(first, second, strict=True):
+                for axis, other in zip(axes, others, strict=True):
+                    unify(axis, other)
+        elif name in _WRAPPERS:
+            place = _WRAPPERS[name]
+            first = self._subgraph(node.args[place], node.args[place + 1 :])
+        else:
+            raise _NoRule
+        return first[0] if isinstance(node.meta["val"], Tensor) else tuple(first)
+
+    def _subgraph(self, reference: Any, operands: Any) -> list[Axes]:
+        region = getattr(reference.graph.owning_module, reference.target)
+        inner = [node for node in region.graph.nodes if node.op == "placeholder"]
+        for placeholder, operand in zip(inner, operands, strict=True):
+            if operand in self.labels:
+                self.labels[placeholder] = self.labels.lazy(operand)
+            if operand in self.labels.constants:
+                self.labels.constants[placeholder] = self.labels.constants[operand]
+        return self._run_region(region)
 
     def _give_up(self, node: fx.Node, reason: str) -> None:
         self._pin_all(node, reason)
-        self.labels[node] = [Atom(size, reason) for size in graph.shape_of(node)]
+        value = node.meta["val"]
+        if isinstance(value, Tensor):
+            self.labels[node] = [Atom(size, reason) for size in shape_of(node)]
+        else:
+            shapes = [item.shape if isinstance(item, Tensor) else () for item in value]
+            self.labels[node] = tuple([Atom(_hint(size), reason) for size in shape] for shape in shapes)
 
     def _pin_all(self, node: fx.Node, reason: str) -> None:
-        for argument in (*node.all_input_nodes, node):
-            for axis in self.labels.get(argument, ()):
-                pin(axis, reason)
+        for source in (*node.all_input_nodes, node):
+            if source in self.labels:
+                for output in range(self.labels.outputs(source)):
+                    _pin_axes(self.labels.lazy(source, output), reason)
 
-    def spec(self) -> PermutationSpec:
-        """Groups are the unpinned atoms that parameters or buffers carry, named after where they are first used."""
-        names = self._group_names()
-        tensors = {
-            name: TensorLayout(
-                tuple(axis.size for axis in self.state[name]),
-                tuple(tuple(_box(run, names) for run in runs(axis)) for axis in self.state[name]),
-                name in self.buffers,
-            )
-            for name in self._module_state
-        }
-        pinned = [
-            Pin(f"{name}[{place}]", atom.reason)
-            for name in self._module_state
-            for place, axis in enumerate(self.state[name])
-            for atom in dict.fromkeys(atoms(axis))
-            if atom.reason is not None and atom.size > 1
-        ]
-        return PermutationSpec(tensors, tuple(pinned))
 
-    def _group_names(self) -> dict[Atom, str]:
-        names: dict[Atom, str] = {}
-        far = len(self._module_state) + len(self.program.graph.nodes)
-        for name in sorted(self._module_state, key=lambda name: self._first_user.get(name, far)):
-            for axis in self.state[name]:
-                for atom in atoms(axis):
-                    if atom.reason is None and atom.size > 1 and atom not in names:
-                        names[atom] = _unused(name.rpartition(".")[0] or name, names)
-        return names
+def _filled(node: fx.Node) -> Tensor | None:
+    """Value of an operation that takes from its input nothing but the shape."""
+    name = str(node.target).split(".")[1]
+    value = _FILLS_OF_ONE_KIND.get(name)
+    if name in _FILLS:
+        value = argument(node, _FILLS[name], "fill_value")
+    if not isinstance(value, int | float):
+        return None
+    return torch.full((), value, dtype=node.meta["val"].dtype).expand(shape_of(node))
 
-    def taps(self, spec: PermutationSpec) -> dict[str, Tap]:
-        """Where to observe each group: the last elementwise result that carries it."""
-        found: dict[str, Tap] = {}
-        owner = {atom: group for group, atom in self._atoms(spec).items()}
-        elementwise: set[str] = set()
-        dependent = self._dependent_on_inputs()
-        for node, axes in self.labels.items():
-            if node not in dependent:
-                continue
-            strong = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
-            for group, tap in _observed(node, axes, owner):
-                if strong or group not in elementwise:
-                    found[group] = tap
-                    elementwise |= {group} if strong else set()
-        return found
 
-    def _dependent_on_inputs(self) -> set[fx.Node]:
-        """Nodes that see the data; the others are functions of the weights alone."""
-        seen = {node for node, spec in graph.input_specs(self.program) if spec.kind == InputKind.USER_INPUT}
-        result: set[fx.Node] = set()
-        for node in self.program.graph.nodes:
-            if node.op == "call_function" and any(
-                source in seen or source in result for source in node.all_input_nodes
-            ):
-                result.add(node)
-        return result
-
-    def _atoms(self, spec: PermutationSpec) -> dict[str, Atom]:
-        result = {}
-        for group in spec.groups:
-            place = group.occurrences[0]
-            for run in runs(self.state[place.tensor][place.axis]):
-                if run.offset == place.box.offset and place.factor < len(run.factors):
-                    result[group.name] = run.factors[place.factor][0]
-        return result
+def _pin_axes(axes: Sequence[Axis], reason: str) -> None:
+    for axis in axes:
+        pin(axis, reason)
 
 
 def _has_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor) or (
-        isinstance(value, list | tuple) and any(isinstance(item, torch.Tensor) for item in value)
+    return isinstance(value, Tensor) or (
+        isinstance(value, list | tuple) and any(isinstance(item, Tensor) for item in value)
     )
 
 
-def _uses_secondary_output(node: fx.Node) -> bool:
-    return not isinstance(node.meta["val"], torch.Tensor) and any(user.args[1] != 0 for user in node.users)
+def _hint(size: Any) -> int:
+    return size if isinstance(size, int) else int(size.node.hint or 1)
 
 
 def _place(node: fx.Node) -> str:
@@ -195,56 +227,29 @@ def _place(node: fx.Node) -> str:
     return repr(stack[-1]) if stack and stack[-1] else f"node {node.name!r}"
 
 
-def _box(run: Run, names: dict[Atom, str]) -> Box:
-    return Box(run.offset, tuple(Factor(names.get(atom), atom.size, stride) for atom, stride in run.factors))
+def _overlapping(state: dict[str, Tensor]) -> list[tuple[str, str]]:
+    """Neighbouring pairs of tensors that share memory without being the same tensor."""
+    extents = []
+    for name, tensor in state.items():
+        if tensor.numel():
+            last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+            extents.append((tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size(), name))
+    extents.sort()
+    result, reach = [], (0, "")
+    for start, stop, name in extents:
+        if start < reach[0]:
+            result.append((reach[1], name))
+        reach = max(reach, (stop, name))
+    return result
 
 
-def _unused(name: str, names: dict[Atom, str]) -> str:
-    taken, candidate, count = set(names.values()), name, 2
-    while candidate in taken:
-        candidate, count = f"{name}#{count}", count + 1
-    return candidate
+def trace_graph(module: nn.Module, inputs: Sequence[Tensor], method: Method = "export") -> Tracer:
+    """Take the graph of ``module``, label it, and return the labels."""
+    if method == "run":
+        from fastmatch.symmetry.record import record_graph
 
-
-def _observed(node: fx.Node, axes: Sequence[Axis], owner: dict[Atom, str]) -> list[tuple[str, Tap]]:
-    names = {atom: owner[atom] for axis in axes for atom in atoms(axis) if atom in owner}
-    return [
-        (names[atom], Tap(node.name, place, _box(run, names), index))
-        for place, axis in enumerate(axes)
-        for run in runs(axis)
-        for index, (atom, _) in enumerate(run.factors)
-        if atom in names
-    ]
-
-
-def trace_graph(module: nn.Module, inputs: Sequence[Tensor]) -> Tracer:
-    """Export ``module``, label its graph, and return the labels."""
-    tracer = Tracer(graph.export_graph(module, inputs), module)
+        tracer = Tracer(record_graph(module, inputs), module)
+    else:
+        tracer = Tracer(export_graph(module, inputs), module)
     tracer.run()
     return tracer
-
-
-def trace(module: nn.Module, inputs: Sequence[Tensor]) -> PermutationSpec:
-    """Derive the permutation symmetries of ``module`` from its data flow.
-
-    The module is exported with ``torch.export``; every axis of every tensor in the graph gets a label, operations tie
-    labels together, and what an operation could change is pinned with a reason. Parameter names play no part.
-
-    Parameters
-    ----------
-    module
-        Any module that ``torch.export`` follows. Its mode and weights are left as they are.
-    inputs
-        Example inputs, batch axis first, at least two examples.
-
-    Returns
-    -------
-    PermutationSpec
-        Groups, pinned axes, and the layout of every tensor of ``module.state_dict()``.
-
-    Raises
-    ------
-    SymmetryError
-        ``torch.export`` cannot follow the network.
-    """
-    return trace_graph(module, inputs).spec()

@@ -6,41 +6,44 @@ from typing import Any
 
 from torch import fx
 
-from fastmatch.symmetry.labels import Axis, pin, unify
-from fastmatch.symmetry.rules.registry import Labels, rule
+from fastmatch.symmetry.algebra import factor, unify
+from fastmatch.symmetry.rules.registry import Axes, Labels, rule
 
 
-def _follow(labels: Labels, axes: list[Axis], affine: list[Any]) -> None:
+def _follow(labels: Labels, axes: Axes, affine: list[Any]) -> None:
     """Tie the axes of affine weights and running statistics to the last of ``axes``."""
-    for argument in affine:
-        if argument is not None:
-            own = labels[argument]
+    for source in affine:
+        if isinstance(source, fx.Node):
+            own = labels[source]
             for axis, other in zip(axes[len(axes) - len(own) :], own, strict=True):
                 unify(axis, other)
 
 
 @rule("aten.native_batch_norm", "aten._native_batch_norm_legit", "aten._native_batch_norm_legit_no_training")
-def batch_norm(labels: Labels, node: fx.Node) -> list[Axis]:
+def batch_norm(labels: Labels, node: fx.Node) -> Axes:
     """Statistics and affine weights belong to channels."""
     x = labels[node.args[0]]
-    _follow(labels, [x[1]], [argument for argument in node.args[1:5] if isinstance(argument, fx.Node)])
-    return list(x)
+    _follow(labels, [x[1]], list(node.args[1:5]))
+    labels.joint(x[1])
+    return x
 
 
-@rule("aten.native_layer_norm")
-def layer_norm(labels: Labels, node: fx.Node) -> list[Axis]:
+@rule("aten.native_layer_norm", "aten._fused_rms_norm", "aten.rms_norm")
+def layer_norm(labels: Labels, node: fx.Node) -> Axes:
     """Statistics run over the last axes, which the affine weights share."""
-    x = labels[node.args[0]]
+    x, shape = labels[node.args[0]], node.args[1]
     _follow(labels, x, list(node.args[2:4]))
-    return list(x)
+    labels.joint(*x[: len(x) - len(shape)])  # type: ignore[arg-type]
+    return x
 
 
-@rule("aten.native_group_norm")
-def group_norm(labels: Labels, node: fx.Node) -> list[Axis]:
-    """One group, or one for each channel, leaves channels free; between those they are pinned."""
+@rule("aten.native_group_norm", "aten.group_norm")
+def group_norm(labels: Labels, node: fx.Node) -> Axes:
+    """Statistics belong to groups of channels; within a group, channels are alike."""
     x = labels[node.args[0]]
-    channels, groups = node.args[4], node.args[6]
-    _follow(labels, [x[1]], list(node.args[1:3]))
-    if groups not in (1, channels):
-        pin(x[1], f"channels of a GroupNorm with {groups} groups")
-    return list(x)
+    whole = "native" in str(node.target)
+    groups, affine = (node.args[6], node.args[1:3]) if whole else (node.args[1], node.args[2:4])
+    _follow(labels, [x[1]], list(affine))
+    blocks, _ = factor(x[1], groups)  # type: ignore[arg-type]
+    labels.joint(x[0], blocks)
+    return x

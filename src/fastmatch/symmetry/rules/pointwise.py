@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from torch import fx
 
+from fastmatch.symmetry.algebra import unify
 from fastmatch.symmetry.graph import shape_of
-from fastmatch.symmetry.labels import Atom, Axis, unify
-from fastmatch.symmetry.rules.registry import Labels, rule
+from fastmatch.symmetry.labels import Atom, Axis
+from fastmatch.symmetry.rules.registry import Axes, Labels, rule
 
 
 @rule("pointwise")
-def pointwise(labels: Labels, node: fx.Node) -> list[Axis]:
+def pointwise(labels: Labels, node: fx.Node) -> Axes:
     """Axes that line up under broadcasting share a label."""
-    operands = [labels[argument] for argument in node.all_input_nodes if argument in labels]
+    return broadcast_all([labels[source] for source in node.all_input_nodes if source in labels])
+
+
+def broadcast_all(operands: list[Axes]) -> Axes:
+    """Labels of tensors combined elementwise, lined up from the last axis."""
     rank = max(len(axes) for axes in operands)
     return [broadcast([axes[place] for axes in operands if len(axes) >= -place]) for place in range(-rank, 0)]
 
@@ -26,26 +31,34 @@ def broadcast(axes: list[Axis]) -> Axis:
 
 
 @rule("getitem")
-def getitem(labels: Labels, node: fx.Node) -> list[Axis]:
-    """The first entry of a tuple carries its labels; where others are used, the tracer has pinned the operation."""
-    if node.args[1] == 0:
-        return list(labels[node.args[0]])
-    return [Atom(size, "secondary output") for size in shape_of(node)]
+def getitem(labels: Labels, node: fx.Node) -> Axes:
+    """One entry of a tuple; what produced an entry without labels of its own is pinned by the tracer."""
+    source, place = node.args
+    if place >= labels.outputs(source):  # type: ignore[operator, arg-type]
+        return [Atom(size, "secondary output") for size in shape_of(node)]
+    return labels.lazy(source, place)  # type: ignore[arg-type]
 
 
-@rule("aten.clone", "aten.alias", "aten.detach", "aten._to_copy", "aten.dropout")
-def same(labels: Labels, node: fx.Node) -> list[Axis]:
+@rule(
+    "aten.clone",
+    "aten.alias",
+    "aten.contiguous",
+    "aten.detach",
+    "aten._to_copy",
+    "aten.to",
+    "aten.dropout",
+    "aten.native_dropout",
+    "aten.lift_fresh_copy",
+)
+def same(labels: Labels, node: fx.Node) -> Axes:
     """The value itself."""
-    return list(labels[node.args[0]])
+    return labels.lazy(node.args[0])
 
 
-@rule("aten.full", "aten.full_like", "aten.zeros_like", "aten.ones_like", "aten.scalar_tensor")
-def fill(labels: Labels, node: fx.Node) -> list[Axis]:
-    """One value everywhere: any order of it is the same."""
-    return [Atom(size) for size in shape_of(node)]
-
-
-@rule("aten._softmax", "aten._log_softmax")
-def softmax(labels: Labels, node: fx.Node) -> list[Axis]:
+@rule("aten._softmax", "aten._log_softmax", "aten._safe_softmax")
+def softmax(labels: Labels, node: fx.Node) -> Axes:
     """Normalising over an axis does not see its order."""
-    return list(labels[node.args[0]])
+    x = labels[node.args[0]]
+    place = node.args[1] % len(x)  # type: ignore[operator]
+    labels.joint(*x[:place], *x[place + 1 :])
+    return x

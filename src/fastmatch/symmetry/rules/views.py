@@ -1,4 +1,4 @@
-"""Views: reshaping multiplies and divides labels, the rest reorders them."""
+"""Views: reshaping multiplies and divides labels, the rest reorders them. None of them decides what a view means."""
 
 from __future__ import annotations
 
@@ -6,19 +6,27 @@ import math
 
 from torch import fx
 
+from fastmatch.symmetry.algebra import divide
 from fastmatch.symmetry.graph import shape_of
-from fastmatch.symmetry.labels import Atom, Axis, Mismatch, Product, factor
-from fastmatch.symmetry.rules.registry import Labels, rule
+from fastmatch.symmetry.labels import Atom, Axis, Mismatch, Product, pin
+from fastmatch.symmetry.rules.registry import Axes, Labels, rule
 
 
 @rule(
-    "aten.view", "aten._unsafe_view", "aten.reshape", "aten.flatten", "aten.unflatten", "aten.squeeze", "aten.unsqueeze"
+    "aten.view",
+    "aten._unsafe_view",
+    "aten._reshape_alias",
+    "aten.reshape",
+    "aten.flatten",
+    "aten.unflatten",
+    "aten.squeeze",
+    "aten.unsqueeze",
 )
-def view(labels: Labels, node: fx.Node) -> list[Axis]:
+def view(labels: Labels, node: fx.Node) -> Axes:
     """Row-major regrouping: axes are multiplied until both sides agree in size, then divided."""
-    x, sizes = [axis for axis in labels[node.args[0]] if axis.size != 1], shape_of(node)
-    result: list[Axis] = []
-    pending: list[Axis] = []
+    x, sizes = [axis for axis in labels.lazy(node.args[0]) if axis.size != 1], shape_of(node)
+    result: Axes = []
+    pending: Axes = []
     wanted: list[int] = []
     for size in sizes:
         if size == 1:
@@ -27,7 +35,7 @@ def view(labels: Labels, node: fx.Node) -> list[Axis]:
         while math.prod(axis.size for axis in pending) < math.prod(wanted) and x:
             pending.append(x.pop(0))
         if math.prod(axis.size for axis in pending) == math.prod(wanted):
-            result += _divide(Product(tuple(pending)), wanted)
+            result += divide(Product(tuple(pending)), wanted)
             pending, wanted = [], []
     if pending or wanted or x:
         raise Mismatch("sizes of a view do not meet")
@@ -35,43 +43,67 @@ def view(labels: Labels, node: fx.Node) -> list[Axis]:
     return [Atom(1) if size == 1 else next(wide) for size in sizes]
 
 
-def _divide(axis: Axis, sizes: list[int]) -> list[Axis]:
-    result: list[Axis] = []
-    for size in sizes[:-1]:
-        head, axis = factor(axis, size)
-        result.append(head)
-    return [*result, axis]
-
-
-@rule("aten.slice")
-def whole_slice(labels: Labels, node: fx.Node) -> list[Axis]:
-    """``x[:, None]`` leaves slices of whole axes behind; any other slice picks positions by number."""
-    x, sizes = list(labels[node.args[0]]), shape_of(node)
-    if [axis.size for axis in x] != sizes:
-        raise Mismatch("positions picked by number")
-    return x
-
-
 @rule("aten.permute")
-def permute(labels: Labels, node: fx.Node) -> list[Axis]:
+def permute(labels: Labels, node: fx.Node) -> Axes:
     """Axes in another order."""
-    x = labels[node.args[0]]
+    x = labels.lazy(node.args[0])
     return [x[place] for place in node.args[1]]  # type: ignore[union-attr, index]
 
 
-@rule("aten.transpose", "aten.t")
-def transpose(labels: Labels, node: fx.Node) -> list[Axis]:
+@rule("aten.transpose", "aten.transpose_", "aten.t", "aten.swapaxes")
+def transpose(labels: Labels, node: fx.Node) -> Axes:
     """Two axes exchanged; ``t`` exchanges the only two."""
-    x = list(labels[node.args[0]])
+    x = labels.lazy(node.args[0])
     first, second = node.args[1:3] if len(node.args) > 1 else (0, -1)
     if len(x) > 1:
         x[first], x[second] = x[second], x[first]  # type: ignore[index]
     return x
 
 
+@rule("aten.movedim")
+def movedim(labels: Labels, node: fx.Node) -> Axes:
+    """One axis taken to another place."""
+    x = labels.lazy(node.args[0])
+    x.insert(node.args[2] % len(x), x.pop(node.args[1]))  # type: ignore[operator, arg-type]
+    return x
+
+
 @rule("aten.expand")
-def expand(labels: Labels, node: fx.Node) -> list[Axis]:
+def expand(labels: Labels, node: fx.Node) -> Axes:
     """New positions along an axis of size one are copies: any order of them is the same."""
-    x, sizes = labels[node.args[0]], shape_of(node)
+    x, sizes = labels.lazy(node.args[0]), shape_of(node)
     x = [Atom(1)] * (len(sizes) - len(x)) + x
     return [axis if axis.size == size else Atom(size) for axis, size in zip(x, sizes, strict=True)]
+
+
+@rule("aten.repeat")
+def repeat(labels: Labels, node: fx.Node) -> Axes:
+    """Copies one after the other: any order of the copies is the same."""
+    x, counts = labels[node.args[0]], node.args[1]
+    x = [Atom(1)] * (len(counts) - len(x)) + x  # type: ignore[arg-type]
+    return [_copies(size // axis.size, axis) for axis, size in zip(x, shape_of(node), strict=True)]
+
+
+def _copies(count: int, axis: Axis) -> Axis:
+    return axis if count == 1 else Product((Atom(count), axis))
+
+
+@rule("aten.view_as_complex", "aten.view_as_real")
+def complex_view(labels: Labels, node: fx.Node) -> Axes:
+    """A last axis of real and imaginary part, which stay in order."""
+    x, reason = labels[node.args[0]], "real and imaginary part"
+    if "as_real" in str(node.target):
+        return [*x, Atom(2, reason)]
+    pin(x[-1], reason)
+    return x[:-1]
+
+
+@rule("aten.as_strided")
+def as_strided(labels: Labels, node: fx.Node) -> Axes:
+    """The value itself, where sizes and strides are its own."""
+    before, after = (source.meta["val"] for source in (node.args[0], node))  # type: ignore[union-attr]
+    wide = [place for place, size in enumerate(before.shape) if size != 1]
+    same = before.shape == after.shape and before.storage_offset() == after.storage_offset()
+    if not same or any(before.stride()[place] != after.stride()[place] for place in wide):
+        raise Mismatch("strides of another layout")
+    return labels.lazy(node.args[0])

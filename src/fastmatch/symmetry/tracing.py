@@ -1,0 +1,59 @@
+"""From a network to its permutation groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from fastmatch.errors import OptionError
+from fastmatch.symmetry.extract import extract
+from fastmatch.symmetry.graph import GraphRunner
+from fastmatch.symmetry.layout import Occurrence
+from fastmatch.symmetry.spec import PermutationSpec
+from fastmatch.symmetry.taps import find_taps
+from fastmatch.symmetry.tracer import Method, trace_graph
+
+
+def trace(module: nn.Module, inputs: Sequence[Tensor], *, method: Method = "export") -> PermutationSpec:
+    """Derive the permutation symmetries of ``module`` from its data flow.
+
+    Every axis of every tensor in the network's graph gets a label, operations tie labels together, and what an
+    operation could change is pinned with a reason. Parameter names play no part.
+
+    Parameters
+    ----------
+    module
+        Any module. Its mode and weights are left as they are.
+    inputs
+        Example inputs, batch axis first, at least two examples.
+    method
+        ``"export"``: the graph of ``torch.export``. ``"run"``: the operations that one run on ``inputs`` performs, for
+        networks that cannot be exported. A branch that depends on data is followed as taken; groups inside operations
+        that run as one (recurrent layers) are pinned; values that leave torch are not followed.
+
+    Returns
+    -------
+    PermutationSpec
+        Groups, pinned axes, and the layout of every tensor of ``module.state_dict()``.
+
+    Raises
+    ------
+    SymmetryError
+        ``torch.export`` cannot follow the network, or it does not run on ``inputs``.
+    OptionError
+        ``method`` is unknown.
+    """
+    if method not in ("export", "run"):
+        raise OptionError(f"tracing method {method!r} is unknown; choose export or run")
+    return extract(trace_graph(module, inputs, method)).spec
+
+
+def observe(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[dict[str, Occurrence], GraphRunner]:
+    """Where each group of ``trace(module, inputs)`` can be observed, and what runs the network up to there.
+
+    The tensor of an occurrence is the name of a graph node, whose values the runner returns.
+    """
+    tracer = trace_graph(module, inputs)
+    taps = find_taps(tracer, extract(tracer))
+    return taps, GraphRunner(tracer.graph, [place.tensor for place in taps.values()])
