@@ -31,7 +31,8 @@ class EncoderDecoder(nn.Module):
 
 
 def gpt2() -> nn.Module:
-    config = hf.GPT2Config(vocab_size=VOCABULARY, n_positions=8, n_embd=12, n_head=3, n_layer=2, n_inner=10)
+    sizes = {"n_positions": 8, "n_embd": 12, "n_head": 3, "n_layer": 2, "n_inner": 10}
+    config = hf.GPT2Config(vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, **sizes)
     return Wrapped(hf.GPT2LMHeadModel(config), use_cache=False)
 
 

@@ -8,7 +8,7 @@ from fastmatch.interpolation import Barrier, Evaluation, barrier, evaluate
 from fastmatch.loading import Checkpoint, load
 from fastmatch.matching import Match, match_activations, match_weights
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import Certificate, PermutationSpec, certify, trace
+from fastmatch.symmetry import Certificate, Group, PermutationSpec, certify, load_spec, trace
 
 __all__ = [
     "AlignmentError",
@@ -20,6 +20,7 @@ __all__ = [
     "DataSet",
     "Evaluation",
     "FastmatchError",
+    "Group",
     "Match",
     "Permutation",
     "PermutationSpec",
@@ -33,6 +34,7 @@ __all__ = [
     "kernels",
     "load",
     "load_data",
+    "load_spec",
     "match_activations",
     "match_weights",
     "networks",

@@ -29,7 +29,8 @@ class Checkpoint:
     model
         The model string that built ``module``, or ``"program"`` for a .pt2.
     example_inputs
-        Two random examples of the right shape, or a program's own; None where the shape is not known.
+        Two random examples of the right shape, a program's own, or the ``example_input_array`` of a user's network;
+        None where the shape is not known.
     sha256
         Of the file.
     fixed_batch
@@ -88,8 +89,16 @@ def _architecture(name: str) -> tuple[nn.Module, tuple[Tensor, ...] | None, int 
         module = networks.build(name).eval().float()
     shape = networks.input_shape(name)
     if shape is None:
-        return module, None, None
+        return module, _own_inputs(module), None
     return module, (torch.randn(2, *shape, generator=torch.Generator().manual_seed(0)),), None
+
+
+def _own_inputs(module: nn.Module) -> tuple[Tensor, ...] | None:
+    """Example inputs that a user's network brings along, as ``example_input_array`` (the name that Lightning gives)."""
+    inputs = getattr(module, "example_input_array", None)
+    if isinstance(inputs, Tensor):
+        return (inputs,)
+    return tuple(inputs) if isinstance(inputs, list | tuple) else None
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:

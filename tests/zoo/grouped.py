@@ -123,7 +123,7 @@ def shufflenet(unit: ShuffleUnit) -> nn.Module:
 IMAGE = noise(2, 1, 8, 8)
 GROUPED = [
     # Stream 4 (depthwise layers add nothing), hidden 9 and 10 with squeezed 3 and 2, second stream 6, head 7.
-    Network("mobilenet", mobilenet, IMAGE, {(size,): 1 for size in (4, 9, 3, 10, 2, 6, 7)}, 7),
+    Network("mobilenet", mobilenet, IMAGE, {(size,): 1 for size in (4, 9, 3, 10, 2, 6, 7)}, 7, restarts=4),
     Network("convnext", convnext, IMAGE, {(6,): 1, (9,): 1, (7,): 1, (10,): 1}, 4),
     # Stream 8; for each block its groups, and the inputs and outputs inside each of them.
     Network("resnext", resnext, IMAGE, {(8,): 1, (3,): 1, (4, 3): 1, (5, 3): 1, (2,): 1, (6, 2): 1, (7, 2): 1}, 7),
@@ -141,12 +141,14 @@ GROUPED = [
         {(2,): 1, (6, 2): 1, (3,): 1, (3, 2, 3): 1, (5, 3): 1},
         5,
     ),
-    # The shortcut makes groups before and behind the same three: two channels for each pair of them.
+    # The shortcut makes groups before and behind the same three. By mathematics channels could also move inside each
+    # group, (4, 3), and inside each pair of a group before and one behind, (2, 3, 3). With one group twice in a tensor
+    # it is not told which of the two a channel goes with, so channels move alike in all of them.
     Network(
         "shufflenet with shortcut",
         lambda: shufflenet(ShuffleUnit((12, 18, 12), (3, 3), residual=True)),
         IMAGE,
-        {(3,): 1, (4, 3): 1, (2, 3, 3): 1},
+        {(3,): 1, (4,): 1, (2,): 1},
         3,
     ),
 ]

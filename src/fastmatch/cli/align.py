@@ -11,7 +11,7 @@ import click
 import fastmatch
 from fastmatch import checkpoints
 from fastmatch.cli import options
-from fastmatch.cli.inputs import example_inputs, find_data, require_data
+from fastmatch.cli.inputs import example_inputs, find_data, find_spec, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
 
 
@@ -36,6 +36,9 @@ Example:
 @options.model
 @options.data
 @options.data_dir
+@options.spec
+@options.freeze
+@options.tracing
 @options.limit(None, "Compare activations on at most N training examples, a fixed subset.  [default: all]")
 @click.option("-o", "--output", default="alignment.safetensors", show_default=True, help="Alignment file to write.")
 @click.option("--apply", "aligned", metavar="FILE", help="Also write b with its units permuted (.pt or .safetensors).")
@@ -50,6 +53,9 @@ def align(
     model: str | None,
     data: str | None,
     data_dir: str | None,
+    spec_path: str | None,
+    freeze: tuple[str, ...],
+    tracing: Literal["export", "run"],
     limit: int | None,
     output: str,
     aligned: str | None,
@@ -63,7 +69,9 @@ def align(
     training = require_data(first, data, data_dir, limit) if method == "activation" else None
     dataset = training or find_data(first, data, data_dir)
     inputs = example_inputs(first, dataset)
-    spec = fastmatch.trace(first.module, inputs)
+    spec = find_spec(first, inputs, spec_path, freeze, tracing)
+    if spec_path:
+        spec.certify(first.module, inputs).require(f"a random permutation of the groups in {spec_path}")
     for path, network in ((a, first), (b, second)):
         spec.check_state(network.state_dict, path)
     with progress("matching") as tick:
@@ -87,6 +95,7 @@ def align(
     source = dataset.name if dataset is not None else None
     sides = {"a": _origin(first, output), "b": _origin(second, output), "model": first.model, "data": source}
     chosen = {"method": method, "similarity": similarity, "restarts": restarts, "seed": seed, "limit": limit}
+    chosen |= {"spec": spec_path, "freeze": list(freeze), "tracing": tracing}
     metadata = {**sides, "options": chosen, "match": result}
     fastmatch.Permutation(spec, match.permutation.indices, metadata).save(output)
     if aligned:

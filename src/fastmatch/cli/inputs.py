@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 
 import fastmatch
@@ -51,5 +54,23 @@ def example_inputs(network: fastmatch.Checkpoint, dataset: fastmatch.DataSet | N
     if dataset is not None:
         return (dataset.train.take(CERTIFY_EXAMPLES).inputs,)
     if network.example_inputs is None:
-        raise fastmatch.DataError(f"the inputs of {network.model} are not known; name data with --data")
+        raise fastmatch.DataError(
+            f"the inputs of {network.model} are not known; name data with --data, or give the network an attribute "
+            "example_input_array"
+        )
     return network.example_inputs
+
+
+def find_spec(
+    network: fastmatch.Checkpoint,
+    inputs: tuple[torch.Tensor, ...],
+    path: str | None,
+    freeze: Sequence[str],
+    tracing: Literal["export", "run"],
+) -> fastmatch.PermutationSpec:
+    """Read the spec given on the command line, else trace the network, and freeze what is to stay."""
+    if path is None:
+        spec = fastmatch.trace(network.module, inputs, method=tracing)
+    else:
+        spec = fastmatch.load_spec(path, network.state_dict)
+    return spec.freeze(freeze)

@@ -29,3 +29,18 @@ seed = click.option("--seed", type=SEED, default=0, show_default=True, help="See
 def limit(default: int | None, help_text: str) -> Callable[[Any], Any]:
     """Option that restricts the data to a fixed subset."""
     return click.option("--limit", metavar="N", type=int, default=default, show_default=True, help=help_text)
+
+
+spec = click.option(
+    "--spec", "spec_path", metavar="FILE", help="Permutation spec to use instead of tracing; see inspect --export."
+)
+freeze = click.option(
+    "--freeze", metavar="PATTERN", multiple=True, help="Keep the groups of that name in order, e.g. 'layer1.*'."
+)
+tracing = click.option(
+    "--tracing",
+    type=click.Choice(["export", "run"]),
+    default="export",
+    show_default=True,
+    help="Follow the exported network, or the operations of one run, where export fails.",
+)

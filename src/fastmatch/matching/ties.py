@@ -71,8 +71,7 @@ def _step(
 ) -> np.ndarray | None:
     """Exchange of tied places that gains in weights and loses nothing in similarity, or None."""
     weights = kernels.gram(
-        (place.units(a[place.tensor])[tied], place.units(current[place.tensor])[tied])
-        for place in spec.matched(group)
+        (place.units(a[place.tensor])[tied], place.units(current[place.tensor])[tied]) for place in spec.matched(group)
     )
     matrix = _unit_scale(similarity[np.ix_(tied, tied)]) + _TIE * _unit_scale(weights.double().cpu().numpy())
     columns = assignment.solve(matrix).columns

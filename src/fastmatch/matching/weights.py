@@ -139,7 +139,7 @@ class _Descent:
         return True
 
     def _similarity(self, outer: Group) -> Similarity:
-        """Gram matrices of the current weights, each place of insides counted once and without the insides beside it."""
+        """Gram matrices of the current weights; where insides stand beside each other, other places count."""
         inside = {group.name for group in insides(self.spec, outer)}
 
         def similarity(group: Group, order: Sequence[int], trailing: int) -> np.ndarray | None:

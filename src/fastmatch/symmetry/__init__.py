@@ -3,7 +3,7 @@
 from fastmatch.symmetry.certificate import Certificate, certify, certify_spec
 from fastmatch.symmetry.graph import GraphRunner, call, eval_mode
 from fastmatch.symmetry.layout import Bases, Box, Factor, Indices, Occurrence, TensorLayout
-from fastmatch.symmetry.notation import spec_from_json
+from fastmatch.symmetry.notation import load_spec
 from fastmatch.symmetry.spec import Group, PermutationSpec, Pin
 from fastmatch.symmetry.tracing import observe, trace
 
@@ -23,7 +23,7 @@ __all__ = [
     "certify",
     "certify_spec",
     "eval_mode",
+    "load_spec",
     "observe",
-    "spec_from_json",
     "trace",
 ]

@@ -79,9 +79,9 @@ def factor(axis: Axis, outer: int) -> tuple[Axis, Axis]:
     if axis.size % outer:
         raise Mismatch(f"{axis.size} positions are not {outer} blocks")
     if isinstance(axis, Atom):
-        blocks, inside = Atom(outer), Atom(axis.size // outer)
-        _refine(axis, Product((blocks, inside)))
-        return blocks, inside
+        halves = Atom(outer), Atom(axis.size // outer)
+        _refine(axis, Product(halves))
+        return halves
     if isinstance(axis, Concat):
         return _factor_concat(axis, axis.size // outer)
     assert isinstance(axis, Product)
@@ -138,7 +138,8 @@ def unify(first: Axis, second: Axis) -> None:
         unify(head, other_head)
         unify(tail, other_tail)
     else:
-        assert isinstance(first, Product) and isinstance(second, Product)
+        assert isinstance(first, Product)
+        assert isinstance(second, Product)
         inner = min(first.factors[-1].size, second.factors[-1].size)
         (head, tail), (other_head, other_tail) = (
             factor(first, first.size // inner),
@@ -209,7 +210,7 @@ def _lazy_factor(axis: Axis, outer: int) -> tuple[Axis, Axis]:
 
 
 def narrow(axes: list[Axis], place: int, start: int, stop: int) -> list[Axis]:
-    """Labels of ``axes`` after keeping blocks ``start`` to ``stop`` of the undecided view whose blocks are at ``place``.
+    """Labels of ``axes`` with only blocks ``start`` to ``stop`` kept of the undecided view at ``place``.
 
     Raises
     ------

@@ -104,7 +104,7 @@ def certify(
     tolerance = _TOLERANCE.get(coarsest, 1e-2)
     limit = tolerance * scale if scale > 0 else tolerance
     max_abs = difference(indices)
-    failed = ()
+    failed: tuple[str, ...] = ()
     if not max_abs <= limit:
         failed = tuple(
             f"group {group.name!r} ({_axes(group)})"
@@ -144,7 +144,7 @@ def certify_spec(spec: PermutationSpec, module: nn.Module, inputs: Sequence[Tens
     spec.check_state(module.state_dict(), type(module).__name__)
     generator = torch.Generator().manual_seed(seed)
     noised: dict[int, Tensor] = {}
-    state = {}
+    state: dict[str, Tensor] = {}
     for name, tensor in module.state_dict().items():
         if tensor.is_floating_point():
             # Tied weights get one noise.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -101,7 +102,7 @@ def _inseparable(cells: list[_Cell], varies: dict[Atom, set[Atom]]) -> Unit | No
     for _, factors in cells:
         for unit, _, _ in factors:
             total[unit] = total.get(unit, 0) + 1
-        for (left, _, far), (right, size, near) in zip(factors, factors[1:], strict=False):
+        for (left, _, far), (right, size, near) in itertools.pairwise(factors):
             if far == size * near:
                 beside[left, right] = beside.get((left, right), 0) + 1
     for (left, right), count in beside.items():

@@ -79,9 +79,7 @@ def _constant(options: list[Counter[Atom]]) -> Counter[Atom]:
     return Counter({atom: count for atom, count in first.items() if all(option[atom] == count for option in options)})
 
 
-def _varying(
-    counts: list[list[Counter[Atom]]], constant: list[Counter[Atom]], own: list[Counter[Atom]]
-) -> set[Atom]:
+def _varying(counts: list[list[Counter[Atom]]], constant: list[Counter[Atom]], own: list[Counter[Atom]]) -> set[Atom]:
     """Atoms that occur on some segments of another axis and not on others."""
     return {
         atom

@@ -94,7 +94,7 @@ Axis = Atom | Concat | Product | Outer | Inner
 
 
 def resolve(axis: Axis) -> Axis:
-    """Return the normal form: root atoms, no nested structure, no view beside its own inside, leading segments outermost."""
+    """Return the normal form: root atoms, nothing nested, no view beside its own inside, leading segments outermost."""
     if isinstance(axis, Atom):
         return axis if axis.replacement is None else resolve(axis.replacement)
     if isinstance(axis, Concat):

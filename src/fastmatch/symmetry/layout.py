@@ -128,9 +128,11 @@ class TensorLayout:
 
     def _bases(self, tensor: str, axis: int, box: Box, name: str) -> list[tuple[int, Box, int]]:
         """Places of one base beside a box: in the box itself, else on another axis."""
-        options = [(axis, box)] if name in _groups(box) else [
-            (other, item) for other, boxes in enumerate(self.axes) for item in boxes if other != axis
-        ]
+        options = (
+            [(axis, box)]
+            if name in _groups(box)
+            else [(other, item) for other, boxes in enumerate(self.axes) for item in boxes if other != axis]
+        )
         found = [
             (other, item, place)
             for other, item in options
@@ -191,9 +193,7 @@ def _cell(
     return old + start, new + start
 
 
-def _beside(
-    factors: list[tuple[int, Factor]], axis: int, name: str, grids: tuple[np.ndarray, ...]
-) -> np.ndarray:
+def _beside(factors: list[tuple[int, Factor]], axis: int, name: str, grids: tuple[np.ndarray, ...]) -> np.ndarray:
     """Index of a base: of its factor on the same axis, else on another."""
     places = [(own != axis, place) for place, (own, factor) in enumerate(factors) if factor.group == name]
     return grids[min(places)[1]]

@@ -7,19 +7,41 @@ columns of a linear layer behind flattened channels of 4x4 images read ``"channe
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from fastmatch.errors import SymmetryError
+from fastmatch.errors import PermutationError, SymmetryError
 from fastmatch.symmetry.layout import Box, Factor, TensorLayout
 from fastmatch.symmetry.spec import PermutationSpec, Pin
 
 SPEC_FORMAT = 2
 _TOKEN = re.compile(r"\[\d+\]|[()+]|[^\s()+\[\]]+")
+
+
+def load_spec(path: str | os.PathLike[str], state: Mapping[str, Tensor]) -> PermutationSpec:
+    """Read a spec from a JSON file, in any of the forms of :func:`spec_from_json`, for the network with ``state``.
+
+    Raises
+    ------
+    SymmetryError
+        The file is missing, no JSON, malformed, or belongs to another network.
+    """
+    try:
+        data = json.loads(Path(path).read_text())
+        spec = spec_from_json(data, state)
+        spec.check_state(state, "the network")
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise SymmetryError(f"cannot read a permutation spec from {path} ({error}); give a JSON file") from error
+    except (SymmetryError, PermutationError) as error:
+        raise SymmetryError(f"{path}: {error}") from error
+    return spec
 
 
 def spec_to_json(spec: PermutationSpec) -> dict[str, Any]:
@@ -54,10 +76,8 @@ def spec_from_json(data: Mapping[str, Any], state: Mapping[str, Tensor] | None =
         The data are malformed, inconsistent, or do not fit ``state``.
     """
     try:
-        if "format" not in data and state is not None:
-            spec = _from_short_form(data, state)
-        else:
-            spec = _from_full_form(data)
+        full = state is None or "format" in data
+        spec = _from_full_form(data) if full else _from_short_form(data, state or {})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise SymmetryError(
             f"malformed permutation spec ({error!r}); export one with `fastmatch inspect --export`"
@@ -133,7 +153,8 @@ def write_axis(boxes: Sequence[Box]) -> str:
     while left:
         first, *rest = left
         size = math.prod(first.shape)
-        if [factor.stride for factor in first.factors] == [math.prod(first.shape[i + 1 :]) for i in range(len(first.shape))]:
+        dense = [math.prod(first.shape[place + 1 :]) for place in range(len(first.shape))]
+        if [factor.stride for factor in first.factors] == dense:
             terms.append(" ".join(_write_factor(factor) for factor in first.factors) or f"[{size}]")
             left = rest
             continue

@@ -102,6 +102,5 @@ class _Recorder(TorchDispatchMode):
         return Graph(fx.GraphModule(nn.Module(), self._graph), tuple(self._sources), "run")
 
 
-
 def _storage(value: Tensor) -> int:
     return value.untyped_storage()._cdata

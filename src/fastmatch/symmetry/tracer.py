@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, fx, nn
 
-from fastmatch.symmetry.graph import Graph, Source, export_graph, shape_of
 from fastmatch.symmetry.algebra import unify
+from fastmatch.symmetry.graph import Graph, Source, export_graph, shape_of
 from fastmatch.symmetry.labels import Atom, Axis, Mismatch, pin
 from fastmatch.symmetry.rules import Axes, Labels, argument, rule_for
 
@@ -115,7 +115,7 @@ class Tracer:
             # A form of the operation that its rule did not foresee is pinned like one without a rule.
             self._give_up(node, f"{node.target} at {_place(node)}: {reason}")
             return
-        used = [user.args[1] for user in node.users if user.target is operator.getitem and user.users]
+        used: list[Any] = [user.args[1] for user in node.users if user.target is operator.getitem and user.users]
         if any(place >= self.labels.outputs(node) for place in used):
             self._pin_all(node, f"secondary output of {node.target} at {_place(node)}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, fx
 
-from fastmatch.symmetry.algebra import narrow, segment
+from fastmatch.symmetry.algebra import force, narrow, segment
 from fastmatch.symmetry.graph import shape_of
 from fastmatch.symmetry.labels import Atom, Axis, Mismatch, Outer, is_pinned, pin, resolve
 from fastmatch.symmetry.rules.pointwise import broadcast_all
@@ -23,6 +23,7 @@ def bounds(node: fx.Node, first: int, size: int) -> tuple[int, int, int]:
 
 def moved(labels: Labels, x: Axes, place: int, size: int, reason: str, *others: Axis) -> Axes:
     """Labels after positions along one axis were moved by number: both the old and the new axis stay in order."""
+    x = [force(axis) for axis in x]
     for axis in (x[place], *others):
         pin(axis, reason)
     new = Atom(size, reason)
@@ -68,7 +69,7 @@ def _static(node: fx.Node, size: int, result: int) -> tuple[int, int, int]:
 def select(labels: Labels, node: fx.Node) -> Axes:
     """One position of an axis: it alone stays where it is."""
     x = labels.lazy(node.args[0])
-    place, number = node.args[1] % len(x), node.args[2]  # type: ignore[operator]
+    place, number = argument(node, 1) % len(x), argument(node, 2)
     if not isinstance(number, int):
         raise Mismatch("a position that varies")
     number %= x[place].size
@@ -83,6 +84,7 @@ def unbind(labels: Labels, node: fx.Node) -> tuple[Axes, ...]:
     x = labels.lazy(node.args[0])
     place = argument(node, 1, "dim", 0) % len(x)
     if not isinstance(resolve(x[place]), Outer):
+        x = labels[node.args[0]]
         pin(x[place], _BY_NUMBER)
         return tuple(x[:place] + x[place + 1 :] for _ in range(x[place].size))
     cuts = [narrow(x, place, number, number + 1) for number in range(x[place].size)]
@@ -129,7 +131,7 @@ def embedding(labels: Labels, node: fx.Node) -> Axes:
 def index_select(labels: Labels, node: fx.Node) -> Axes:
     """Positions of one axis by number."""
     x, numbers = labels[node.args[0]], labels[node.args[2]]
-    place = node.args[1] % len(x)  # type: ignore[operator]
+    place = argument(node, 1) % len(x)
     pin(x[place], _BY_NUMBER)
     labels.joint(*x, *numbers)
     return [*x[:place], *(numbers or [Atom(1)]), *x[place + 1 :]]
@@ -138,9 +140,9 @@ def index_select(labels: Labels, node: fx.Node) -> Axes:
 @rule("aten.index", "aten._unsafe_index")
 def index(labels: Labels, node: fx.Node) -> Axes:
     """Positions of some axes by tensors of numbers, which are combined elementwise."""
-    x, listed = labels[node.args[0]], list(node.args[1])  # type: ignore[arg-type]
+    x, listed = labels[node.args[0]], list(argument(node, 1))
     used = [place for place, source in enumerate(listed) if source is not None]
-    if any("val" in listed[place].meta and _is_mask(listed[place].meta["val"]) for place in used):  # type: ignore[union-attr]
+    if any("val" in listed[place].meta and _is_mask(listed[place].meta["val"]) for place in used):
         raise Mismatch("an index by a mask")
     numbers = broadcast_all([labels[listed[place]] for place in used])
     for place in used:
@@ -159,7 +161,7 @@ def _is_mask(value: Tensor) -> bool:
 def gather(labels: Labels, node: fx.Node) -> Axes:
     """One position by number for each place of the others, which must be all there."""
     x, numbers = labels[node.args[0]], labels[node.args[2]]
-    place = node.args[1] % len(x)  # type: ignore[operator]
+    place = argument(node, 1) % len(x)
     if any(own.size != other.size for at, (own, other) in enumerate(zip(x, numbers, strict=True)) if at != place):
         raise Mismatch("a gather from part of an axis")
     pin(x[place], _BY_NUMBER)

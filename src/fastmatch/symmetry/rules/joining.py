@@ -14,7 +14,7 @@ from fastmatch.symmetry.rules.registry import Axes, Labels, argument, rule
 @rule("aten.cat")
 def cat(labels: Labels, node: fx.Node) -> Axes:
     """Tensors one after the other along one axis, alike along the others."""
-    tensors = [labels[source] for source in node.args[0]]  # type: ignore[union-attr]
+    tensors = [labels[source] for source in argument(node, 0)]
     tensors = [axes for axes in tensors if len(axes) > 1 or axes[0].size] or tensors[:1]
     place = argument(node, 1, "dim", 0) % len(tensors[0])
     parts = [axes[place] for axes in tensors]
@@ -34,7 +34,7 @@ def _joined(parts: list[Axis]) -> Axis:
 @rule("aten.stack")
 def stack(labels: Labels, node: fx.Node) -> Axes:
     """Tensors alike, beside each other in order along a new axis."""
-    tensors = [labels[source] for source in node.args[0]]  # type: ignore[union-attr]
+    tensors = [labels[source] for source in argument(node, 0)]
     result = broadcast_all(tensors)
     place = argument(node, 1, "dim", 0) % (len(result) + 1)
     return [*result[:place], Atom(len(tensors), "tensors joined in order"), *result[place:]]
@@ -43,11 +43,11 @@ def stack(labels: Labels, node: fx.Node) -> Axes:
 @rule("aten.constant_pad_nd")
 def pad(labels: Labels, node: fx.Node) -> Axes:
     """Constants before and behind, of which any order is the same."""
-    x, amounts = labels[node.args[0]], node.args[1]
-    if any(amount < 0 for amount in amounts):  # type: ignore[union-attr, operator]
+    x, amounts = labels[node.args[0]], argument(node, 1)
+    if any(amount < 0 for amount in amounts):
         raise Mismatch("a pad that cuts")
-    for back in range(len(amounts) // 2):  # type: ignore[arg-type]
-        before, behind = amounts[2 * back : 2 * back + 2]  # type: ignore[index]
+    for back in range(len(amounts) // 2):
+        before, behind = amounts[2 * back : 2 * back + 2]
         x[-1 - back] = Concat((Atom(before), x[-1 - back], Atom(behind)))
     return x
 

@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx
 
 from fastmatch.symmetry.algebra import factor, unify
-from fastmatch.symmetry.rules.registry import Axes, Labels, rule
+from fastmatch.symmetry.rules.registry import Axes, Labels, argument, rule
 
 
 def _follow(labels: Labels, axes: Axes, affine: list[Any]) -> None:
@@ -31,9 +31,9 @@ def batch_norm(labels: Labels, node: fx.Node) -> Axes:
 @rule("aten.native_layer_norm", "aten._fused_rms_norm", "aten.rms_norm")
 def layer_norm(labels: Labels, node: fx.Node) -> Axes:
     """Statistics run over the last axes, which the affine weights share."""
-    x, shape = labels[node.args[0]], node.args[1]
+    x, shape = labels[node.args[0]], argument(node, 1)
     _follow(labels, x, list(node.args[2:4]))
-    labels.joint(*x[: len(x) - len(shape)])  # type: ignore[arg-type]
+    labels.joint(*x[: len(x) - len(shape)])
     return x
 
 
@@ -42,8 +42,8 @@ def group_norm(labels: Labels, node: fx.Node) -> Axes:
     """Statistics belong to groups of channels; within a group, channels are alike."""
     x = labels[node.args[0]]
     whole = "native" in str(node.target)
-    groups, affine = (node.args[6], node.args[1:3]) if whole else (node.args[1], node.args[2:4])
+    groups, affine = (argument(node, 6), node.args[1:3]) if whole else (argument(node, 1), node.args[2:4])
     _follow(labels, [x[1]], list(affine))
-    blocks, _ = factor(x[1], groups)  # type: ignore[arg-type]
+    blocks, _ = factor(x[1], groups)
     labels.joint(x[0], blocks)
     return x

@@ -7,7 +7,7 @@ from torch import fx
 from fastmatch.symmetry.algebra import unify
 from fastmatch.symmetry.graph import shape_of
 from fastmatch.symmetry.labels import Atom, Axis
-from fastmatch.symmetry.rules.registry import Axes, Labels, rule
+from fastmatch.symmetry.rules.registry import Axes, Labels, argument, rule
 
 
 @rule("pointwise")
@@ -33,10 +33,10 @@ def broadcast(axes: list[Axis]) -> Axis:
 @rule("getitem")
 def getitem(labels: Labels, node: fx.Node) -> Axes:
     """One entry of a tuple; what produced an entry without labels of its own is pinned by the tracer."""
-    source, place = node.args
-    if place >= labels.outputs(source):  # type: ignore[operator, arg-type]
+    source, place = argument(node, 0), argument(node, 1)
+    if place >= labels.outputs(source):
         return [Atom(size, "secondary output") for size in shape_of(node)]
-    return labels.lazy(source, place)  # type: ignore[arg-type]
+    return labels.lazy(source, place)
 
 
 @rule(
@@ -59,6 +59,6 @@ def same(labels: Labels, node: fx.Node) -> Axes:
 def softmax(labels: Labels, node: fx.Node) -> Axes:
     """Normalising over an axis does not see its order."""
     x = labels[node.args[0]]
-    place = node.args[1] % len(x)  # type: ignore[operator]
+    place = argument(node, 1) % len(x)
     labels.joint(*x[:place], *x[place + 1 :])
     return x

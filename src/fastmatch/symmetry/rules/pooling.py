@@ -11,7 +11,7 @@ from fastmatch.symmetry.labels import Atom, pin
 from fastmatch.symmetry.rules.convolution import ordered
 from fastmatch.symmetry.rules.registry import Axes, Labels, argument, places, rule
 
-_WINDOWS = ["aten.upsample_linear1d", "aten.upsample_bilinear2d", "aten.upsample_bicubic2d", "aten.upsample_trilinear3d"]
+_WINDOWS = [f"aten.upsample_{kind}" for kind in ("linear1d", "bilinear2d", "bicubic2d", "trilinear3d")]
 _WINDOWS += [
     f"aten.{kind}{count}d"
     for count in (1, 2, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, fx
@@ -74,14 +74,15 @@ def _constant_axes(value: Tensor) -> Axes:
 
 
 Rule = Callable[[Labels, fx.Node], Outputs]
+AnyRule = TypeVar("AnyRule", bound=Rule)
 
 _RULES: dict[str, Rule] = {}
 
 
-def rule(*operations: str) -> Callable[[Rule], Rule]:
+def rule(*operations: str) -> Callable[[AnyRule], AnyRule]:
     """Register a function as the rule of ATen operations, named without overload (``"aten.mean"``)."""
 
-    def register(function: Rule) -> Rule:
+    def register(function: AnyRule) -> AnyRule:
         for operation in operations:
             _RULES[operation] = function
         return function
@@ -101,9 +102,10 @@ def rule_for(target: Any) -> Rule | None:
     return _RULES.get(name)
 
 
-def argument(node: fx.Node, place: int, name: str, default: Any = None) -> Any:
+def argument(node: fx.Node, place: int, name: str = "", default: Any = None) -> Any:
     """Return an argument of a call, however it was passed."""
-    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+    given: Any = node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
+    return given
 
 
 def places(listed: int | Sequence[int] | None, rank: int) -> list[int]:

@@ -9,7 +9,7 @@ from torch import fx
 from fastmatch.symmetry.algebra import divide
 from fastmatch.symmetry.graph import shape_of
 from fastmatch.symmetry.labels import Atom, Axis, Mismatch, Product, pin
-from fastmatch.symmetry.rules.registry import Axes, Labels, rule
+from fastmatch.symmetry.rules.registry import Axes, Labels, argument, rule
 
 
 @rule(
@@ -47,16 +47,16 @@ def view(labels: Labels, node: fx.Node) -> Axes:
 def permute(labels: Labels, node: fx.Node) -> Axes:
     """Axes in another order."""
     x = labels.lazy(node.args[0])
-    return [x[place] for place in node.args[1]]  # type: ignore[union-attr, index]
+    return [x[place] for place in argument(node, 1)]
 
 
 @rule("aten.transpose", "aten.transpose_", "aten.t", "aten.swapaxes")
 def transpose(labels: Labels, node: fx.Node) -> Axes:
     """Two axes exchanged; ``t`` exchanges the only two."""
     x = labels.lazy(node.args[0])
-    first, second = node.args[1:3] if len(node.args) > 1 else (0, -1)
+    first, second = argument(node, 1, default=0), argument(node, 2, default=-1)
     if len(x) > 1:
-        x[first], x[second] = x[second], x[first]  # type: ignore[index]
+        x[first], x[second] = x[second], x[first]
     return x
 
 
@@ -64,7 +64,7 @@ def transpose(labels: Labels, node: fx.Node) -> Axes:
 def movedim(labels: Labels, node: fx.Node) -> Axes:
     """One axis taken to another place."""
     x = labels.lazy(node.args[0])
-    x.insert(node.args[2] % len(x), x.pop(node.args[1]))  # type: ignore[operator, arg-type]
+    x.insert(argument(node, 2) % len(x), x.pop(argument(node, 1)))
     return x
 
 
@@ -79,8 +79,8 @@ def expand(labels: Labels, node: fx.Node) -> Axes:
 @rule("aten.repeat")
 def repeat(labels: Labels, node: fx.Node) -> Axes:
     """Copies one after the other: any order of the copies is the same."""
-    x, counts = labels[node.args[0]], node.args[1]
-    x = [Atom(1)] * (len(counts) - len(x)) + x  # type: ignore[arg-type]
+    x, counts = labels[node.args[0]], argument(node, 1)
+    x = [Atom(1)] * (len(counts) - len(x)) + x
     return [_copies(size // axis.size, axis) for axis, size in zip(x, shape_of(node), strict=True)]
 
 
@@ -101,7 +101,7 @@ def complex_view(labels: Labels, node: fx.Node) -> Axes:
 @rule("aten.as_strided")
 def as_strided(labels: Labels, node: fx.Node) -> Axes:
     """The value itself, where sizes and strides are its own."""
-    before, after = (source.meta["val"] for source in (node.args[0], node))  # type: ignore[union-attr]
+    before, after = (source.meta["val"] for source in (argument(node, 0), node))
     wide = [place for place, size in enumerate(before.shape) if size != 1]
     same = before.shape == after.shape and before.storage_offset() == after.storage_offset()
     if not same or any(before.stride()[place] != after.stride()[place] for place in wide):
