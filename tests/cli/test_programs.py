@@ -16,6 +16,14 @@ NETWORKS = {
         ),
         (1, 8, 8),
     ),
+    "attention": (lambda: nn.TransformerEncoderLayer(12, 4, 10, batch_first=True), (5, 12)),
+    "groups": (
+        lambda: nn.Sequential(
+            *(nn.Conv2d(1, 8, 3, padding=1), nn.GroupNorm(2, 8), nn.ReLU(), nn.Conv2d(8, 12, 3, groups=2)),
+            *(nn.ReLU(), nn.Flatten(), nn.Linear(12 * 6 * 6, 3)),
+        ),
+        (1, 8, 8),
+    ),
 }
 SHAPES = {"fixed batch": None, "free batch": ({0: torch.export.Dim.AUTO},)}
 

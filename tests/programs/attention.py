@@ -8,7 +8,7 @@ def attention(b):
     """Heads of queries, keys and values from linear layers, merged by another."""
     x = b.value(lambda shape: shape[1] <= 6, least=3, most=3)
     heads, inside = b.choose(2, 3, 4), b.choose(2, 3, 4)
-    query, key, value = b.choose(_fused, _separate, _shared_heads)(b, x, heads, inside)
+    query, key, value = b.choose(_fused, _separate, _shared_heads, _crossed)(b, x, heads, inside)
     if b.rarely():
         query, key = _rotated(b, query), _rotated(b, key)
     mixed = b.choose(_by_function, _by_hand)(b, query, key, value)
@@ -55,6 +55,16 @@ def _shared_heads(b, x, heads, inside):
     return [query, *pair]
 
 
+def _crossed(b, x, heads, inside):
+    """Keys and values from another value, or each from its own."""
+    query = _heads(b, b.emit(f"F.linear({x}, {b.parameter(heads * inside, b.shape(x)[-1])})"), heads)
+    y = b.value(lambda shape: shape[1] <= 6, least=3, most=3)
+    rows = b.shape(y)[1]
+    z = b.value(lambda shape: shape[1] == rows, least=3, most=3)
+    pair = [b.emit(f"F.linear({name}, {b.parameter(heads * inside, b.shape(name)[-1])})") for name in (y, z)]
+    return [query, *(_heads(b, name, heads) for name in pair)]
+
+
 def _repeated(b, name, times):
     if b.rarely(2):
         return b.emit(f"{name}.repeat_interleave({times}, 1)")
@@ -80,11 +90,11 @@ def _by_hand(b, query, key, value):
         scores = b.emit(f"torch.einsum('bhid,bhjd->bhij', {query}, {key})")
     else:
         scores = b.emit(f"{query} @ {key}.transpose(-1, -2) * 0.5")
-    rows = b.shape(scores)[-1]
+    rows, columns = b.shape(scores)[-2:]
     if b.rarely():
-        scores = b.emit(f"{scores} + {b.parameter(b.shape(scores)[1], 1, 1)} * torch.arange({rows})")
+        scores = b.emit(f"{scores} + {b.parameter(b.shape(scores)[1], 1, 1)} * torch.arange({columns})")
     if b.rarely():
-        scores = b.emit(f"{scores}.masked_fill(torch.ones({rows}, {rows}).triu(1) > 0, -9.0)")
+        scores = b.emit(f"{scores}.masked_fill(torch.ones({rows}, {columns}).triu(1) > 0, -9.0)")
     weights = b.emit(f"torch.softmax({scores}, -1)")
     return b.emit(f"{weights} @ {value}")
 
@@ -98,6 +108,25 @@ def grouped_attention_by_function(b):
     key, value = (_heads(b, b.emit(f"F.linear({x}, {b.parameter(2 * inside, width)})"), 2) for _ in range(2))
     mixed = b.emit(f"F.scaled_dot_product_attention({query}, {key}, {value}, enable_gqa=True)")
     return [b.emit(f"{mixed}.transpose(1, 2).flatten(2)")]
+
+
+@step(2)
+def attention_without_projections(b):
+    """Values as queries, keys and values of the fused function."""
+    x = b.value(lambda shape: shape[-1] <= 8 and shape[-2] <= 8, least=3, most=4)
+    shape = b.shape(x)
+    key = b.value(lambda other: other[:-2] == shape[:-2] and other[-1] == shape[-1], least=len(shape), most=len(shape))
+    rows = b.shape(key)[-2]
+    value = b.value(lambda other: other[:-2] == shape[:-2] and other[-2] == rows, least=len(shape), most=len(shape))
+    return [b.emit(f"F.scaled_dot_product_attention({x}, {key}, {value}, is_causal={b.choose(False, False, True)})")]
+
+
+@step(1)
+def encoder_layer(b):
+    x = b.value(lambda shape: shape[1] <= 6 and shape[2] in (2, 4, 6), least=3, most=3)
+    first = b.choose(False, True)
+    layer = f"nn.TransformerEncoderLayer({b.shape(x)[-1]}, 2, {b.size()}, batch_first=True, norm_first={first})"
+    return [b.emit(f"{b.member('m', layer)}.eval()({x})")]
 
 
 @step(1)

@@ -65,8 +65,8 @@ class Builder:
         return self.choose(*self.require([place for place in range(len(shape) - 1, 0, -1) if fits(shape[place])]))
 
     def shape(self, name):
-        """Return the shape of a value, batch axis included."""
-        return tuple(self._scope[name].shape)
+        """Return the shape of a value, batch axis included, or of a parameter."""
+        return tuple(eval(name, self._scope).shape)
 
     def emit(self, expression, count=1):
         """Write a line; return the name of its value, or a list of names where there are ``count`` in a tuple."""
@@ -75,6 +75,11 @@ class Builder:
         exec(line, self._scope)
         self.lines.append(line)
         return names[0] if count == 1 else names
+
+    def change(self, statement):
+        """Write a line that changes a value in place."""
+        exec(statement, self._scope)
+        self.lines.append(statement)
 
     def add_input(self, expression):
         """Declare an argument of the program."""
@@ -103,6 +108,11 @@ class Builder:
                 return self.choose(*options)
         return self.fresh(*shape)
 
+    def alias(self):
+        """Give a parameter a second name in the state dict."""
+        names = self.require([name for name in self.members if name[0] == "p"])
+        return self.member("p", f"self.{self.choose(*names)}")
+
     def positive(self, *shape):
         """Return a new buffer of positive numbers."""
         return self.member("b", f"torch.rand{_text(shape)} + 0.5")
@@ -121,16 +131,16 @@ class Builder:
 
     def attempt(self, step):
         """Run a step, keep its results as values and return them; where it does not fit, undo it and return nothing."""
-        before = len(self.lines), dict(self.members), torch.get_rng_state()
+        before = len(self.lines), dict(self.inputs), dict(self.members), torch.get_rng_state()
         self._picked = []
         try:
             results = [self._settle(name) for name in step(self)]
         except Unfit:
             del self.lines[before[0] :]
-            for name in self.members.keys() - before[1].keys():
+            for name in self.members.keys() - before[2].keys():
                 delattr(self._state, name)
-            self.members = before[1]
-            torch.set_rng_state(before[2])
+            _, self.inputs, self.members, generator = before
+            torch.set_rng_state(generator)
             return []
         self.leaves = [name for name in self.leaves if name not in self._picked] + results
         self.values += results
@@ -175,3 +185,8 @@ def _again(name, value, shape):
         yield f"torch.cat([self.{name}, self.{name}.flip(0)])"
     if len(own) < len(shape) and own == shape[len(shape) - len(own) :]:
         yield f"self.{name}.expand{_text(shape)}"
+    if own[1:] == shape:
+        yield f"self.{name}[0]"
+        yield f"self.{name}.mean(0)"
+    if (2, *own) == shape:
+        yield f"torch.stack([self.{name}, -self.{name}])"

@@ -13,6 +13,46 @@ def linear(b):
     return [b.emit(f"F.linear({x}, {b.parameter(outer, inner)}{bias})")]
 
 
+@step(3)
+def composed_weight(b):
+    """A weight that is itself computed: a product of thin ones, a symmetric one, a masked one, a choice of rows."""
+    x = b.value()
+    inner, outer, thin = b.shape(x)[-1], b.size(), b.choose(2, 3)
+    form = b.choose("thin", "outer", "symmetric", "masked", "rows", "joined", "blocks", "two names", "gram")
+    if form == "thin":
+        weight = f"{b.parameter(outer, thin)} @ {b.parameter(thin, inner)}"
+    elif form == "outer":
+        weight = f"torch.outer({b.parameter(outer)}, {b.parameter(inner)})"
+    elif form == "symmetric":
+        square = b.parameter(inner, inner)
+        weight = f"{square} + {square}.T"
+    elif form == "masked":
+        weight = f"{b.parameter(outer, inner)} * {b.constant(outer, inner)}"
+    elif form == "rows":
+        weight = f"{b.parameter(outer, inner)}[{[b.choose(*range(outer)) for _ in range(b.size())]}]"
+    elif form == "joined":
+        weight = f"torch.cat([{b.parameter(outer, inner)}, {b.parameter(b.size(), inner)}])"
+    elif form == "blocks":
+        b.require(inner % 2 == 0)
+        weight = f"torch.block_diag({b.parameter(outer, inner // 2)}, {b.parameter(thin, inner // 2)})"
+    elif form == "two names":
+        weight = b.alias()
+        b.require(b.shape(weight)[1:] == (inner,))
+    else:
+        factors = b.parameter(thin, inner)
+        weight = f"{factors}.T @ {factors}"
+    return [b.emit(f"F.linear({x}, {weight})")]
+
+
+@step(1)
+def experts(b):
+    """Matrices of several experts, weighed by a gate."""
+    x = b.value()
+    inner, count = b.shape(x)[-1], b.choose(2, 3)
+    gate = b.emit(f"torch.softmax(F.linear({x}, {b.parameter(count, inner)}), -1)")
+    return [b.emit(f"torch.einsum('b...e,eoi,b...i->b...o', {gate}, {b.parameter(count, b.size(), inner)}, {x})")]
+
+
 @step(2)
 def matrix(b):
     x = b.value()

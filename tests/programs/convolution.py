@@ -5,8 +5,8 @@ from tests.programs.registry import step
 
 @step(5)
 def convolution(b):
-    """Any number of groups, any stride, one or two spatial axes."""
-    x = b.value(least=3, most=4)
+    """Any number of groups, any stride, one to three spatial axes."""
+    x = b.value(least=3, most=5)
     channels, *space = b.shape(x)[1:]
     groups = b.choose(1, *(number for number in range(2, channels + 1) if channels % number == 0))
     outgoing = groups * b.choose(1, 2, 3) if groups > 1 else b.size()

@@ -118,6 +118,21 @@ def broadcast_values(b):
 
 
 @step(1)
+def three_operands(b):
+    x = b.value()
+    shape = b.shape(x)
+    y, z = (b.value(lambda other: other == shape) for _ in range(2))
+    weight = b.parameter(*shape[1:])
+    return [b.emit(b.choose(f"torch.lerp({x}, {y}, {weight})", f"torch.addcmul({x}, {y}, {z})", f"{x} * {y} * {z}"))]
+
+
+@step(1)
+def centred_over_batch(b):
+    x = b.value()
+    return [b.emit(f"{x} - {x}.mean(0, keepdim=True)")]
+
+
+@step(1)
 def whole_average(b):
     x = b.value()
     places = tuple(range(1, len(b.shape(x))))

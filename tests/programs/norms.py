@@ -46,7 +46,7 @@ def batch_norm(b):
 
 @step(1)
 def instance_norm(b):
-    x = b.value(least=3)
+    x = b.value(lambda shape: max(shape[2:]) > 1, least=3)
     return [b.emit(f"F.instance_norm({x}, None, None, {_affine(b, (b.shape(x)[1],))})")]
 
 
@@ -70,6 +70,19 @@ def softmax(b):
     x = b.value()
     axis = b.axis(x)
     return [b.emit(f"torch.{b.choose('softmax', 'log_softmax')}({x}, {axis}) * {b.shape(x)[axis]}")]
+
+
+@step(1)
+def statistics(b):
+    """Both results of an operation that has two."""
+    x = b.value(least=3)
+    shape = b.shape(x)
+    if b.rarely(2):
+        places = tuple(place for place in range(1, len(shape)) if b.rarely(2)) or (len(shape) - 1,)
+        b.require(len(places) < len(shape) - 1)
+        return b.emit(f"torch.var_mean({x}, {places}, correction=0)", 2)
+    normal, mean, scale = b.emit(f"torch.native_layer_norm({x}, {shape[-1:]}, None, None, 1e-3)", 3)
+    return [normal, b.emit(f"{mean} * {scale}")]
 
 
 @step(1)

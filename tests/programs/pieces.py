@@ -106,10 +106,10 @@ def select(b):
     return [b.emit(f"{x}.select({axis}, {b.choose(0, b.shape(x)[axis] - 1)})")]
 
 
-@step(2)
+@step(3)
 def unbind(b):
     """Slices along an axis, each on its own way or all summed."""
-    x = b.value(lambda shape: min(shape[1:]) in (2, 3, 4), least=3)
+    x = b.value(lambda shape: any(1 < size < 5 for size in shape[1:]), least=3)
     axis = b.axis(x, lambda size: 1 < size < 5)
     names = b.emit(f"{x}.unbind({axis})", b.shape(x)[axis])
     kind = b.choose("apart", "sum", "product", "stack back")
@@ -145,6 +145,24 @@ def zero_padded_shortcut(b):
     wide = b.emit(f"F.conv{len(space)}d({x}, {weight})")
     extra = b.choose((0, channels), (channels // 2, channels - channels // 2))
     return [b.emit(f"{wide} + F.pad({x}, {(0, 0) * len(space) + extra})")]
+
+
+@step(1)
+def changed_in_place(b):
+    x = b.value()
+    axis = b.axis(x, lambda size: size > 2)
+    copy = b.emit(f"{x}.clone()")
+    ahead = ":, " * axis
+    form = b.choose("piece", "every other", "one", "whole")
+    if form == "piece":
+        b.change(f"{copy}[{ahead}1:] = torch.tanh({x}[{ahead}:-1])")
+    elif form == "every other":
+        b.change(f"{copy}[{ahead}::2] *= 0.5")
+    elif form == "one":
+        b.change(f"{copy}[{ahead}-1] = 0.4")
+    else:
+        b.change(f"{copy}.add_({b.parameter(b.shape(x)[-1])}).mul_({x})")
+    return [copy]
 
 
 @step(1)

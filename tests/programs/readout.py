@@ -7,7 +7,8 @@ from tests.programs.builder import BATCH, SIZES
 
 def begin(b):
     """Inputs and first layer: numbers mapped or as they are, an image, tokens."""
-    return b.choose(_features, _grid, _grid, _rows, _image, _tokens, _raw)(b)
+    first = b.choose(_features, _grid, _grid, _grid, _rows, _image, _tokens, _raw)(b)
+    return first + b.choose(_features, _grid, _rows)(b) if b.rarely() else first
 
 
 def _features(b):
@@ -19,7 +20,7 @@ def _features(b):
 def _grid(b):
     """A layer whose units are several axes at once."""
     x = b.add_input(f"torch.randn({BATCH}, 5)")
-    sizes = [b.choose(*SIZES[:4]) for _ in range(b.choose(2, 3))]
+    sizes = [b.choose(*SIZES[:4]) for _ in range(b.choose(2, 3, 3, 4))]
     inner = b.emit(f"F.linear({x}, {b.fresh(math.prod(sizes), 5)})")
     return [b.emit(f"{inner}.reshape(-1, {', '.join(map(str, sizes))})")]
 

@@ -86,7 +86,7 @@ def neighbours(b):
 @step(1)
 def kronecker(b):
     x = b.value(most=3)
-    return [b.emit(f"torch.kron({x}, {b.parameter(*[1] * (len(b.shape(x)) - 1), 2)})")]
+    return [b.emit(f"torch.kron({x}.contiguous(), {b.parameter(*[1] * (len(b.shape(x)) - 1), 2)})")]
 
 
 @step(1)

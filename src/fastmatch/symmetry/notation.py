@@ -113,18 +113,17 @@ def _from_short_form(data: Mapping[str, Any], state: Mapping[str, Tensor]) -> Pe
         if not 0 <= axis < len(axes[tensor]):
             raise SymmetryError(f"spec: {tensor!r} has {len(axes[tensor])} axes, none with number {axis}")
         axes[tensor][axis] = text
-    plain = {
-        text: state[name].shape[axis]
-        for name, texts in axes.items()
-        for axis, text in enumerate(texts)
-        if text is not None and _TOKEN.fullmatch(text) and not text.startswith("[")
-    }
+    sizes: dict[str, int] = {}
+    for name, texts in axes.items():
+        for text, size in zip(texts, state[name].shape, strict=True):
+            if text is not None and _TOKEN.fullmatch(text) and sizes.setdefault(text, size) != size:
+                raise SymmetryError(f"spec: group {text!r} has more than one size, {sizes[text]} and {size} at {name}")
     return PermutationSpec(
         {
             name: TensorLayout(
                 tuple(state[name].shape),
                 tuple(
-                    read_axis(f"[{size}]" if text is None else text, plain)
+                    read_axis(f"[{size}]" if text is None else text, sizes)
                     for text, size in zip(texts, state[name].shape, strict=True)
                 ),
             )
