@@ -124,7 +124,8 @@ def test_a_user_factory_runs_only_when_the_command_line_names_it(folder, monkeyp
     run(monkeypatch, capsys, "barrier", "--alphas", "3", *options)
     metadata = fastmatch.Permutation.load("alignment.safetensors").metadata
     assert metadata["model"] == "nets.py:net"
-    assert metadata["options"] == {"method": "weight", "similarity": "pearson", "restarts": 1, "seed": 0, "limit": None}
+    chosen = {"method": "weight", "similarity": "pearson", "restarts": 1, "seed": 0, "limit": None}
+    assert metadata["options"] == chosen | {"spec": None, "freeze": [], "tracing": "export"}
 
 
 def test_an_alignment_moves_with_its_checkpoints(folder, monkeypatch, capsys, tmp_path_factory):
