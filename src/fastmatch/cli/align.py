@@ -115,7 +115,8 @@ def _report(match: fastmatch.Match, certificate: fastmatch.Certificate, inputs: 
     rows = table("group", "units", "fixed", "dead", "before", "after")
     for group in match.groups:
         figures = (f"{group.objective_before:.4g}", f"{group.objective_after:.4g}")
-        rows.add_row(group.name, str(group.size), str(group.fixed_points), str(group.dead_units), *figures)
+        units = " x ".join(map(str, match.permutation.indices[group.name].shape))
+        rows.add_row(group.name, units, str(group.fixed_points), str(group.dead_units), *figures)
     console.print(rows)
     console.print(
         f"{match.method} matching: objective {match.objective_before:.6g} -> {match.objective_after:.6g}, "

@@ -82,7 +82,7 @@ class Tracer:
         names: dict[tuple[Any, ...], list[str]] = {}
         for name, tensor in self.module_state.items():
             self.state.setdefault(name, [Atom(size) for size in tensor.shape])
-            own = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride()) if tensor.numel() else (name,)
+            own = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride()) if tensor.data_ptr() else (id(tensor),)
             names.setdefault(own, []).append(name)
         for owner, *others in names.values():
             for name in others:
@@ -231,7 +231,7 @@ def _overlapping(state: dict[str, Tensor]) -> list[tuple[str, str]]:
     """Neighbouring pairs of tensors that share memory without being the same tensor."""
     extents = []
     for name, tensor in state.items():
-        if tensor.numel():
+        if tensor.data_ptr():
             last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
             extents.append((tensor.data_ptr(), tensor.data_ptr() + (last + 1) * tensor.element_size(), name))
     extents.sort()

@@ -68,10 +68,11 @@ def movedim(labels: Labels, node: fx.Node) -> Axes:
     return x
 
 
-@rule("aten.expand")
+@rule("aten.expand", "aten.expand_as", "aten.copy")
 def expand(labels: Labels, node: fx.Node) -> Axes:
     """New positions along an axis of size one are copies: any order of them is the same."""
-    x, sizes = labels.lazy(node.args[0]), shape_of(node)
+    # A copy gives the second value the shape of the first.
+    x, sizes = labels.lazy(argument(node, 1 if "copy" in str(node.target) else 0)), shape_of(node)
     x = [Atom(1)] * (len(sizes) - len(x)) + x
     return [axis if axis.size == size else Atom(size) for axis, size in zip(x, sizes, strict=True)]
 
