@@ -14,7 +14,7 @@ import safetensors
 import safetensors.numpy
 from torch import Tensor
 
-from fastmatch.errors import AlignmentError, PermutationError
+from fastmatch.errors import AlignmentError, PermutationError, SymmetryError
 from fastmatch.files import write_atomic
 from fastmatch.symmetry import PermutationSpec
 
@@ -155,15 +155,25 @@ class Permutation:
                 raise AlignmentError(
                     f"{path}: unknown convention {header['convention']!r:.60}; run `fastmatch align` again"
                 )
-            spec = PermutationSpec.from_json(header["spec"])
+            spec = _spec(path, header["spec"])
             if spec.digest != header["spec_sha256"]:
                 raise AlignmentError(f"{path}: its spec does not match its digest; run `fastmatch align` again")
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, RecursionError) as error:
             raise AlignmentError(f"{path}: malformed alignment ({error!r}); run `fastmatch align` again") from error
         if missing := [group.name for group in spec.groups if group.name not in indices]:
             raise AlignmentError(f"{path}: no array for group {missing[0]!r}; run `fastmatch align` again")
         own = ("format", "convention", "spec", "spec_sha256")
-        return cls(spec, indices, {key: value for key, value in header.items() if key not in own})
+        try:
+            return cls(spec, indices, {key: value for key, value in header.items() if key not in own})
+        except PermutationError as error:
+            raise AlignmentError(f"{path}: {error}; run `fastmatch align` again") from error
+
+
+def _spec(path: str | os.PathLike[str], data: Any) -> PermutationSpec:
+    try:
+        return PermutationSpec.from_json(data)
+    except SymmetryError as error:
+        raise AlignmentError(f"{path}: {error}; run `fastmatch align` again") from error
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -173,5 +183,5 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         with safetensors.safe_open(path, framework="numpy") as handle:
             header = json.loads((handle.metadata() or {})["fastmatch"])
             return {name: handle.get_tensor(name) for name in handle.keys()}, header  # noqa: SIM118
-    except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RecursionError, OSError) as error:
         raise AlignmentError(f"{path} is not an alignment file; write one with `fastmatch align a.pt b.pt`") from error

@@ -108,12 +108,12 @@ def test_activations_of_one_batch_are_in_memory_at_a_time(pair, data, monkeypatc
 def test_residual_streams_are_observed_at_their_last_sum(digits):
     model = "resnet20(width=1, norm=layer, in_channels=1, size=8)"
     module = build(model)
-    taps, runner = observe(module, example(model))
+    taps, runner = observe(trace(module, example(model)), module, example(model))
     nodes = {node.name: node for node in runner.module.graph.nodes}
     for tap in taps.values():
-        assert str(nodes[tap.tensor].target) == "aten.relu.default"
+        assert str(nodes[tap.place.tensor].target) == "aten.relu.default"
     order = list(nodes)
-    assert order.index(taps["conv1"].tensor) > order.index(taps["layer1.2.conv1"].tensor)
+    assert order.index(taps["conv1"].place.tensor) > order.index(taps["layer1.2.conv1"].place.tensor)
 
 
 def test_units_alive_in_one_network_alone_are_counted(pair, data):

@@ -84,7 +84,25 @@ class Recurrent(nn.Module):
         return self.head(self.lstm(x)[0])
 
 
-NETWORKS = {"grouped": (Grouped, (1, 8, 8)), "encoder": (Encoder, (6, 5)), "recurrent": (Recurrent, (4, 5))}
+class Mixer(nn.Module):
+    """Tokens are mixed beside the channels, which must be lined up first."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.head = nn.Linear(5, 12), nn.Linear(12, 3)
+        self.tokens, self.back = nn.Linear(6, 10), nn.Linear(10, 6)
+
+    def forward(self, x):
+        x = torch.relu(self.stem(x))
+        return self.head(x + self.back(torch.relu(self.tokens(x.mT))).mT)
+
+
+NETWORKS = {
+    "mixer": (Mixer, (6, 5)),
+    "grouped": (Grouped, (1, 8, 8)),
+    "encoder": (Encoder, (6, 5)),
+    "recurrent": (Recurrent, (4, 5)),
+}
 
 
 @pytest.fixture(scope="module", params=NETWORKS)

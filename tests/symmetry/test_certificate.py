@@ -7,6 +7,7 @@ from torch import nn
 
 from fastmatch import Certificate, certify, trace
 from fastmatch.errors import CertificateError, SymmetryError
+from fastmatch.symmetry.notation import spec_from_json
 from tests.problems import build, example
 
 
@@ -80,3 +81,59 @@ def test_it_runs_in_float64_on_all_examples():
     model = "mlp(64, 24, 20, 10)"
     certificate = trace(build(model), example(model)).certify(build(model), example(model, 9))
     assert (certificate.dtype, certificate.examples, certificate.tolerance) == ("float64", 9, 1e-9)
+
+
+def test_a_huge_output_does_not_hide_the_others():
+    """A masked score of -1e9, and infinities that stay, leave the certificate as strict as before."""
+
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x):
+            scores = self.b(torch.relu(self.a(x)))
+            mask = torch.tensor([0.0, -1e9, -torch.inf]).to(x.dtype)
+            return scores + mask, scores.new_full((1,), 1e12)
+
+    module, inputs = Masked(), (torch.randn(5, 4),)
+    spec = trace(module, inputs)
+    assert spec.certify(module, inputs).max_rel < 1e-9
+    wrong = spec_from_json({"p": [["a.weight", 0]]}, module)
+    certificate = wrong.certify(module, inputs)
+    assert not certificate.passed
+    assert [text.split("'")[1] for text in certificate.failed] == ["p"]
+
+
+def test_tensors_made_in_single_precision_are_computed_with_in_double():
+    class Mixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.plain = nn.Linear(4, 6), nn.Linear(6, 3), torch.full((6, 6), 0.5)
+            self.register_buffer("gain", torch.full((6,), 2.0), persistent=False)
+
+        def forward(self, x):
+            x = torch.relu(self.a(x)) * self.gain + torch.zeros(6)
+            return self.b(x.float() @ self.plain)
+
+    module, inputs = Mixed(), (torch.randn(5, 4),)
+    certificate = trace(module, inputs).certify(module, inputs)
+    assert certificate.max_rel < 1e-12
+    assert certificate.dtype == "float64"
+
+
+def test_extra_state_is_passed_on():
+    class Extra(nn.Linear):
+        def get_extra_state(self):
+            return {"version": 1}
+
+        def set_extra_state(self, state):
+            pass
+
+    module = nn.Sequential(Extra(4, 6), nn.ReLU(), nn.Linear(6, 3))
+    inputs = (torch.randn(5, 4),)
+    spec = trace(module, inputs)
+    assert [group.size for group in spec.groups] == [6]
+    assert spec.certify(module, inputs).passed
+    state = module.state_dict()
+    assert spec.permute(state, spec.random(0))["0._extra_state"] == {"version": 1}

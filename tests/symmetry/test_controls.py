@@ -96,7 +96,7 @@ BY_GROUP = """{"p": [["linear1.weight", 0], ["linear1.bias", 0], ["linear2.weigh
 @pytest.mark.parametrize("text", [BY_PARAMETER, BY_GROUP])
 def test_short_forms_are_the_traced_spec(mlp, tmp_path, text):
     module, inputs = mlp
-    spec = load_spec(write(tmp_path / "spec.json", text), module.state_dict())
+    spec = load_spec(write(tmp_path / "spec.json", text), module)
     traced = trace(module, inputs)
     assert [[str(place) for place in group.occurrences] for group in spec.groups] == [
         [str(place) for place in group.occurrences] for group in traced.groups
@@ -107,14 +107,14 @@ def test_short_forms_are_the_traced_spec(mlp, tmp_path, text):
 def test_blocks_can_be_written_by_hand(tmp_path):
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Flatten(), nn.Linear(64, 2))
     text = '{"c": [["0.weight", 0], ["0.bias", 0], ["2.weight", 1, "c [16]"]]}'
-    spec = load_spec(write(tmp_path / "spec.json", text), module.state_dict())
+    spec = load_spec(write(tmp_path / "spec.json", text), module)
     assert spec.certify(module, (torch.randn(3, 1, 6, 6),)).passed
 
 
 def test_a_wrong_spec_is_caught_and_the_failing_group_is_named(mlp, tmp_path):
     module, inputs = mlp
     text = BY_PARAMETER.replace('["q", "p"]', '["q", "q"]')
-    spec = load_spec(write(tmp_path / "spec.json", text), module.state_dict())
+    spec = load_spec(write(tmp_path / "spec.json", text), module)
     certificate = spec.certify(module, inputs)
     assert not certificate.passed
     assert [failure.split("'")[1] for failure in certificate.failed] == ["p", "q"]
@@ -125,7 +125,7 @@ def test_a_wrong_spec_is_caught_and_the_failing_group_is_named(mlp, tmp_path):
 def test_only_the_wrong_group_is_named(mlp, tmp_path):
     module, inputs = mlp
     text = BY_PARAMETER.replace('"linear3.bias": [null]', '"linear3.bias": ["r"]')
-    spec = load_spec(write(tmp_path / "spec.json", text), module.state_dict())
+    spec = load_spec(write(tmp_path / "spec.json", text), module)
     assert [failure.split("'")[1] for failure in spec.certify(module, inputs).failed] == ["r"]
 
 
@@ -145,7 +145,7 @@ def test_only_the_wrong_group_is_named(mlp, tmp_path):
 )
 def test_specs_that_do_not_fit_say_why(mlp, tmp_path, text, message):
     with pytest.raises(SymmetryError, match=message):
-        load_spec(write(tmp_path / "spec.json", text), mlp[0].state_dict())
+        load_spec(write(tmp_path / "spec.json", text), mlp[0])
 
 
 def test_frozen_groups_stay_and_others_still_vary_with_them():

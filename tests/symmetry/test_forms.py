@@ -110,12 +110,49 @@ def test_groups_are_observed_on_activations_and_never_on_weights():
         prune.random_unstructured(layer, "weight", amount=0.3)
     inputs = (torch.randn(4, 5),)
     spec = trace(module, inputs)
-    taps, runner = observe(module, inputs)
+    taps, runner = observe(spec, module, inputs)
     (tap,) = taps.values()
     targets = {node.name: str(node.target) for node in runner.module.graph.nodes}
-    assert targets[tap.tensor] == "aten.relu.default"
+    assert targets[tap.place.tensor] == "aten.relu.default"
     data = Split(torch.randn(200, 5), torch.zeros(200, dtype=torch.int64))
     state = module.state_dict()
     planted = spec.random(1)
     match = match_activations(spec, module, state, spec.permute(state, planted), data)
     assert (planted["0"][match.permutation.indices["0"]] == torch.arange(8).numpy()).all()
+
+
+FOUND = {
+    "circular padding": (
+        nn.Sequential(nn.Conv2d(1, 6, 3), nn.Conv2d(6, 4, 3, padding=1, padding_mode="circular"), nn.Flatten(2)),
+        (2, 1, 8, 8),
+        [6],
+    ),
+    "values written into a copy": (Between(Call(lambda h: written(h))), (4, 5), [4, 4]),
+    "a chain of a thousand layers": (Between(Call(lambda h: multiplied(h, 1000))), (4, 5), [8]),
+    "a sum of products in batches": (
+        Between(Call(lambda h: h * torch.addbmm(h[:3, :], torch.ones(2, 3, 5), torch.ones(2, 5, 8)).sum(0))),
+        (4, 5),
+        [],
+    ),
+}
+
+
+def written(h):
+    h = h.clone()
+    h[:, :4] = torch.tanh(h[:, :4])
+    return h
+
+
+def multiplied(h, times):
+    for _ in range(times):
+        h = h * torch.ones(8).to(h.dtype)
+    return h
+
+
+@pytest.mark.parametrize("form", FOUND)
+def test_forms_in_their_place_leave_what_is_free(form):
+    module, shape, sizes = FOUND[form]
+    inputs = (torch.randn(shape),)
+    spec = trace(module, inputs)
+    assert sorted(group.size for group in spec.groups) == sizes
+    assert spec.certify(module, inputs).passed

@@ -55,11 +55,7 @@ def through_numpy(h):
     return h * weights
 
 
-STEPS = {
-    "in place": (in_place, [8]),
-    "through numpy": (through_numpy, []),
-    "in place on a view": (in_place_on_a_view, None),
-}
+STEPS = {"in place": (in_place, [8]), "in place on a view": (in_place_on_a_view, None)}
 
 
 @pytest.mark.parametrize("name", STEPS)
@@ -70,6 +66,58 @@ def test_steps_that_no_export_follows_are_followed_or_pinned(name):
     if expected is not None:
         assert [group.size for group in spec.groups] == expected
     assert spec.certify(module, inputs).passed
+
+
+def clipped_by_numpy(h):
+    return torch.from_numpy(h.detach().numpy().clip(0))
+
+
+@pytest.mark.parametrize("step", [through_numpy, clipped_by_numpy])
+def test_values_that_leave_torch_are_refused(step):
+    with pytest.raises(SymmetryError, match="leave torch"):
+        trace(Step(step), (torch.randn(4, 5),), method="run")
+
+
+def test_outputs_that_leave_torch_are_refused():
+    module = Step(torch.relu)
+    module.register_forward_hook(lambda _, inputs, output: torch.from_numpy(output.detach().numpy()))
+    with pytest.raises(SymmetryError, match="leave torch"):
+        trace(module, (torch.randn(4, 5),), method="run")
+
+
+def test_packed_sequences_are_filled_in_place_and_pinned():
+    """What the padding writes into is no constant, although it begins as one."""
+
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.head = nn.LSTM(4, 6, batch_first=True), nn.Linear(6, 3)
+
+        def forward(self, x):
+            packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 3]), batch_first=True)
+            return self.head(nn.utils.rnn.pad_packed_sequence(self.lstm(packed)[0], batch_first=True)[0])
+
+    module, inputs = Packed(), (torch.randn(2, 5, 4),)
+    assert trace(module, inputs, method="run").certify(module, inputs).passed
+
+
+def test_a_run_changes_neither_module_nor_inputs():
+    class Counting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Linear(5, 8), nn.Linear(8, 3)
+            self.register_buffer("calls", torch.zeros(1))
+
+        def forward(self, x):
+            self.calls += 1
+            x += 1
+            return self.b(torch.relu(self.a(x)))
+
+    module, inputs = Counting(), (torch.zeros(4, 5),)
+    spec = trace(module, inputs, method="run")
+    assert spec.certify(module, inputs).passed
+    assert module.calls.item() == 0
+    assert inputs[0].abs().max().item() == 0
 
 
 def test_fused_recurrent_layers_are_pinned_with_the_reason():
@@ -84,7 +132,8 @@ def test_fused_recurrent_layers_are_pinned_with_the_reason():
     module, inputs = Last().eval(), (torch.randn(2, 3, 4),)
     spec = trace(module, inputs, method="run")
     assert spec.groups == ()
-    assert any("no rule for aten." in pin.reason for pin in spec.pinned if pin.axis == "lstm.weight_hh_l0[0]")
+    reasons = {pin.reason for pin in spec.pinned if pin.axis == "lstm.weight_hh_l0[0]"}
+    assert reasons == {"changed in place through a view"}
     assert [group.size for group in trace(module, inputs).groups] == [6]
 
 

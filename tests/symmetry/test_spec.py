@@ -108,15 +108,47 @@ def test_units_of_any_factor_come_first():
     torch.testing.assert_close(place.units(tensor), torch.tensor([[1.0, 4, 8, 11], [2, 5, 9, 12], [3, 6, 10, 13]]))
 
 
-AXES = ["g", "[14]", "g h", "g + h + [3]", "g (h + [2])", "[2] g (h + [1] + g [2]) [3]", "(g + h) [2]", "g ([2] h + k)"]
+AXES = {
+    "g": 3,
+    "[14]": 14,
+    "g h": 12,
+    "g + h + [3]": 10,
+    "g (h + [2])": 18,
+    "[2] g (h + [1] + g [2]) [3]": 198,
+    "(g + h) [2]": 14,
+    "g ([2] h + k)": 39,
+}
+
+
+SIZES = {"g": 3, "h": 4, "k": 5}
 
 
 @pytest.mark.parametrize("text", AXES)
 def test_axes_are_read_and_written(text):
-    boxes = read_axis(text, {"g": 3, "h": 4, "k": 5})
-    assert read_axis(write_axis(boxes), {"g": 3, "h": 4, "k": 5}) == boxes
+    size = AXES[text]
+    boxes = read_axis(text, SIZES, size)
+    assert read_axis(write_axis(boxes), SIZES, size) == boxes
     positions = np.concatenate([box.positions().ravel() for box in boxes])
-    np.testing.assert_array_equal(np.sort(positions), np.arange(len(positions)))
+    np.testing.assert_array_equal(np.sort(positions), np.arange(size))
+
+
+HOSTILE = [
+    "",
+    "(",
+    "+",
+    "g g)",
+    "(" * 5000 + "[3]" + ")" * 5000,
+    "([1] + [1]) " * 40,
+    "[0] [3]",
+    "[" + "9" * 5000 + "]",
+    "x",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_axes_that_make_no_sense_are_refused_at_once(text):
+    with pytest.raises(SymmetryError, match="axis"):
+        read_axis(text, SIZES, 3)
 
 
 @pytest.mark.parametrize(

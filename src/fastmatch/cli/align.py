@@ -13,6 +13,7 @@ from fastmatch import checkpoints
 from fastmatch.cli import options
 from fastmatch.cli.inputs import example_inputs, find_data, find_spec, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
+from fastmatch.errors import OptionError
 
 
 @click.command(
@@ -65,7 +66,9 @@ def align(
     if aligned:
         checkpoints.check_suffix(aligned)
     first, second = fastmatch.load(a, model), fastmatch.load(b, model)
-    check_targets(output, aligned, json_path, inputs=(a, b))
+    check_targets(output, aligned, json_path, inputs=[path for path in (a, b, spec_path) if path])
+    if method == "activation" and tracing == "run":
+        raise OptionError("activations are observed on the exported network; use --method weight with --tracing run")
     training = require_data(first, data, data_dir, limit) if method == "activation" else None
     dataset = training or find_data(first, data, data_dir)
     inputs = example_inputs(first, dataset)

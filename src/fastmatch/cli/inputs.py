@@ -72,5 +72,5 @@ def find_spec(
     if path is None:
         spec = fastmatch.trace(network.module, inputs, method=tracing)
     else:
-        spec = fastmatch.load_spec(path, network.state_dict)
+        spec = fastmatch.load_spec(path, network.module)
     return spec.freeze(freeze)

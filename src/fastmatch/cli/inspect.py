@@ -16,8 +16,8 @@ from fastmatch.cli.inputs import example_inputs, find_data, find_spec
 from fastmatch.cli.output import check_targets, console, table, write_json
 
 RUN_LOSES = (
-    "traced one run: branches that depend on data are followed as taken, groups inside operations that run as one are "
-    "fixed, and values that leave torch are not followed"
+    "traced one run: branches that depend on data are followed as taken, and groups inside operations that run as one "
+    "(recurrent layers) are fixed"
 )
 
 
@@ -60,9 +60,10 @@ def inspect(
     inputs = example_inputs(network, dataset)
     spec = find_spec(network, inputs, spec_path, freeze, tracing)
     certificate = spec.certify(network.module, inputs) if certify else None
-    _report(spec, network.model, RUN_LOSES if tracing == "run" and not spec_path else None)
     if certificate is not None:
         certificate.require("a random permutation of these groups")
+    _report(spec, network.model, RUN_LOSES if tracing == "run" and not spec_path else None)
+    if certificate is not None:
         console.print(
             f"certificate: random permutations of all groups change the outputs by {certificate.max_rel:.1e} relative: "
             "the same function"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from fastmatch.matching.joint import insides, solve_group
 from fastmatch.matching.match import GroupMatch, Match
 from fastmatch.matching.ties import settle_ties
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import GraphRunner, Group, Occurrence, PermutationSpec, observe
+from fastmatch.symmetry import GraphRunner, Group, PermutationSpec, Tap, observe
 
 Similarity = Literal["linear", "pearson"]
 BATCH_SIZE = 250
@@ -36,6 +36,9 @@ def match_activations(
     progress: Callable[[int, int], None] | None = None,
 ) -> Match:
     """One pass of both networks over the same batches, then one exact assignment for each group.
+
+    Where a group is only seen together with others (the tokens of a mixer beside its channels), those are lined up
+    first and a second pass follows.
 
     A group is observed at the last elementwise operation before it is consumed (after the nonlinearity); all axes but
     that of the units are samples. Similarities are streamed: the activations of one batch are in memory at a time. Both
@@ -73,22 +76,33 @@ def match_activations(
     spec.check_state(a, "network a")
     spec.check_state(b, "network b")
     taps, runner = _observe(spec, module, data, batch_size)
-    moments = {name: kernels.Moments() for name in taps}
-    for done, (inputs, _) in enumerate(data.batches(batch_size), start=1):
-        _update(moments, taps, runner.activations(a, (inputs,)), runner.activations(b, (inputs,)))
-        if progress is not None:
-            progress(done, batch_count(len(data), batch_size))
-    matrices = {name: _matrix(moment, similarity) for name, moment in moments.items()}
-    indices = _solve(spec, matrices)
-    plain = {name: matrix for name, matrix in matrices.items() if not spec.group(name).base}
+    indices: dict[str, np.ndarray] = {}
+    views: dict[str, _View] = {}
+    while taps:
+        ready = [name for name, tap in taps.items() if not tap.beside - indices.keys()] or list(taps)
+        chosen = {name: taps.pop(name) for name in ready}
+        moments = {name: kernels.Moments() for name in chosen}
+        current = spec.permute(b, indices)
+        for done, (inputs, _) in enumerate(data.batches(batch_size), start=1):
+            _update(moments, chosen, runner.activations(a, (inputs,)), runner.activations(current, (inputs,)))
+            if progress is not None:
+                progress(done, batch_count(len(data), batch_size))
+        matrices = {name: _matrix(moment, similarity) for name, moment in moments.items()}
+        step = _solve(spec, matrices, indices.keys())
+        indices = spec.compose(indices, step)
+        views |= {
+            name: _View(matrix, _columns(spec, spec.group(name), step), moments[name])
+            for name, matrix in matrices.items()
+        }
+    plain = {name: view.matrix for name, view in views.items() if not spec.group(name).base}
     indices = settle_ties(spec, a, b, indices, plain)
-    groups = [_figures(spec, group, matrices, indices, moments) for group in spec.groups]
+    groups = [_figures(spec, group, views, indices) for group in spec.groups]
     return Match(
         permutation=Permutation(spec, indices),
         method=f"activation ({similarity})",
         seed=0,
-        objective_before=sum(group.objective_before for group in groups if group.name in matrices),
-        objective_after=sum(group.objective_after for group in groups if group.name in matrices),
+        objective_before=sum(group.objective_before for group in groups if group.name in views),
+        objective_after=sum(group.objective_after for group in groups if group.name in views),
         groups=tuple(groups),
         sweeps=1,
         status="converged",
@@ -98,12 +112,20 @@ def match_activations(
     )
 
 
+class _View(NamedTuple):
+    """What was seen of a group: similarities over all its bases, the columns chosen, and the moments."""
+
+    matrix: np.ndarray
+    columns: np.ndarray
+    moments: kernels.Moments
+
+
 def _observe(
     spec: PermutationSpec, module: nn.Module, data: Split, batch_size: int
-) -> tuple[dict[str, Occurrence], GraphRunner]:
+) -> tuple[dict[str, Tap], GraphRunner]:
     """Taps of the groups without insides; what has insides is judged by theirs."""
     example = next(iter(data.batches(batch_size)))[0]
-    taps, runner = observe(module, (example,))
+    taps, runner = observe(spec, module, (example,))
     carriers = {name for group in spec.groups for name in group.base}
     leaves = [group.name for group in spec.groups if group.name not in carriers]
     if blind := [name for name in leaves if name not in taps]:
@@ -113,12 +135,12 @@ def _observe(
 
 def _update(
     moments: Mapping[str, kernels.Moments],
-    taps: Mapping[str, Occurrence],
+    taps: Mapping[str, Tap],
     values_a: Mapping[str, Tensor],
     values_b: Mapping[str, Tensor],
 ) -> None:
     for name, tap in taps.items():
-        units = (tap.units(values[tap.tensor]).flatten(0, -2) for values in (values_a, values_b))
+        units = (tap.place.units(values[tap.place.tensor]).flatten(0, -2) for values in (values_a, values_b))
         moments[name].update(*units)
 
 
@@ -126,11 +148,12 @@ def _matrix(moments: kernels.Moments, similarity: Similarity) -> np.ndarray:
     return (moments.pearson() if similarity == "pearson" else moments.linear()).cpu().numpy()
 
 
-def _solve(spec: PermutationSpec, matrices: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Exact assignments, from the outermost groups to those inside."""
+def _solve(spec: PermutationSpec, matrices: Mapping[str, np.ndarray], done: Collection[str]) -> dict[str, np.ndarray]:
+    """Exact assignments of the groups that were observed, from the outermost to those inside."""
     indices: dict[str, np.ndarray] = {}
     for group in sorted(spec.groups, key=lambda group: len(group.base)):
-        if group.name not in indices:
+        seen = any(part.name in matrices for part in (group, *insides(spec, group)))
+        if seen and group.name not in indices and group.name not in done:
             indices |= solve_group(spec, group, _blocks(spec, matrices, indices))
     return indices
 
@@ -162,22 +185,18 @@ def _columns(spec: PermutationSpec, group: Group, indices: Mapping[str, np.ndarr
 
 
 def _figures(
-    spec: PermutationSpec,
-    group: Group,
-    matrices: Mapping[str, np.ndarray],
-    indices: Mapping[str, np.ndarray],
-    moments: Mapping[str, kernels.Moments],
+    spec: PermutationSpec, group: Group, views: Mapping[str, _View], indices: Mapping[str, np.ndarray]
 ) -> GroupMatch:
     """Figures of one group: of its own activations, or of those of the groups inside it."""
-    inside = [group] if group.name in matrices else insides(spec, group)
     before = after = 0.0
     dead = 0
-    for part in (part for part in inside if part.name in matrices):
-        matrix, columns = matrices[part.name], _columns(spec, part, indices)
-        before += float(np.trace(matrix))
-        after += float(matrix[np.arange(len(matrix)), columns].sum())
-        if part is group:
-            dead = int(max((~alive).sum() for alive in moments[part.name].alive()))
+    for part in [group] if group.name in views else insides(spec, group):
+        if part.name in views:
+            matrix, columns, moments = views[part.name]
+            columns = columns if part.base else indices[part.name]  # ties were settled since
+            before += float(np.trace(matrix))
+            after += float(matrix[np.arange(len(matrix)), columns].sum())
+            dead = int(max((~alive).sum() for alive in moments.alive())) if part is group else 0
     return GroupMatch(
         name=group.name,
         size=group.size,

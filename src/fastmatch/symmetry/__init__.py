@@ -5,6 +5,7 @@ from fastmatch.symmetry.graph import GraphRunner, call, eval_mode
 from fastmatch.symmetry.layout import Bases, Box, Factor, Indices, Occurrence, TensorLayout
 from fastmatch.symmetry.notation import load_spec
 from fastmatch.symmetry.spec import Group, PermutationSpec, Pin
+from fastmatch.symmetry.taps import Tap
 from fastmatch.symmetry.tracing import observe, trace
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Occurrence",
     "PermutationSpec",
     "Pin",
+    "Tap",
     "TensorLayout",
     "call",
     "certify",

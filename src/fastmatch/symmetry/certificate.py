@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from fastmatch.errors import CertificateError, SymmetryError
 from fastmatch.symmetry.graph import call, eval_mode, without_fused_layers
@@ -28,7 +29,7 @@ class Certificate:
     max_abs
         Largest absolute difference over all examples and outputs.
     max_rel
-        ``max_abs`` over the largest absolute output.
+        Largest difference relative to the output itself or, for outputs near zero, to a small one of its tensor.
     tolerance
         Largest ``max_rel`` that counts as rounding.
     examples
@@ -95,27 +96,25 @@ def certify(
     before, coarsest = _outputs(module, state, inputs)
     if not any(old.numel() for old in before):
         raise SymmetryError(f"{type(module).__name__} returns no tensor to compare; certify a network with outputs")
-    scale = _largest(before)
 
-    def difference(moved: Indices) -> float:
+    def difference(moved: Indices) -> tuple[float, float]:
         after, _ = _outputs(module, spec.permute(state, moved), inputs)
-        return _largest([new - old for old, new in zip(before, after, strict=True)])
+        return _difference(before, after)
 
     tolerance = _TOLERANCE.get(coarsest, 1e-2)
-    limit = tolerance * scale if scale > 0 else tolerance
-    max_abs = difference(indices)
+    max_abs, max_rel = difference(indices)
     failed: tuple[str, ...] = ()
-    if not max_abs <= limit:
+    if not max_rel <= tolerance:
         failed = tuple(
             f"group {group.name!r} ({_axes(group)})"
             for group in spec.groups
-            if group.name in indices and not difference({group.name: indices[group.name]}) <= limit
+            if group.name in indices and not difference({group.name: indices[group.name]})[1] <= tolerance
         )
     return Certificate(
         max_abs=max_abs,
-        max_rel=max_abs / scale if scale > 0 else max_abs,
+        max_rel=max_rel,
         tolerance=tolerance,
-        examples=len(inputs[0]),
+        examples=next((len(tensor) for tensor in inputs if tensor.dim()), 1),
         dtype=str(coarsest).removeprefix("torch."),
         failed=failed,
     )
@@ -126,9 +125,27 @@ def _axes(group: Group) -> str:
     return ", ".join(places[:6]) + (f" and {len(places) - 6} more" if len(places) > 6 else "")
 
 
-def _largest(tensors: Sequence[Tensor]) -> float:
+def _difference(before: Sequence[Tensor], after: Sequence[Tensor]) -> tuple[float, float]:
+    """Largest absolute and relative difference; infinite where shapes differ."""
+    if [old.shape for old in before] != [new.shape for new in after]:
+        return math.inf, math.inf
+    absolute, relative = [], []
+    for old, new in zip(before, after, strict=True):
+        gap = torch.where(new == old, 0.0, (new - old).abs())  # equal infinities are equal
+        absolute.append(gap.max())
+        relative.append((gap / old.abs().clamp(min=_small(old))).max())
     # Stacked, because torch's maximum keeps NaN and Python's does not.
-    return float(torch.stack([tensor.abs().max().double() for tensor in tensors]).max())
+    return float(torch.stack(absolute).max()), float(torch.stack(relative).max())
+
+
+def _small(tensor: Tensor) -> float:
+    """Size that a tenth of the entries other than zero and infinity stay below.
+
+    Differences are taken relative to it or, where that is larger, to the entry itself: scores masked by -1e9 must not
+    hide those that are not.
+    """
+    sizes = tensor[tensor.isfinite() & (tensor != 0)].abs()
+    return float(sizes.kthvalue(1 + len(sizes) // 10).values) if len(sizes) else 1.0
 
 
 def certify_spec(spec: PermutationSpec, module: nn.Module, inputs: Sequence[Tensor], seed: int = 0) -> Certificate:
@@ -143,49 +160,72 @@ def certify_spec(spec: PermutationSpec, module: nn.Module, inputs: Sequence[Tens
     """
     spec.check_state(module.state_dict(), type(module).__name__)
     generator = torch.Generator().manual_seed(seed)
-    noised: dict[int, Tensor] = {}
+    noised: dict[tuple[Any, ...], Tensor] = {}
     state: dict[str, Tensor] = {}
     for name, tensor in module.state_dict().items():
-        if tensor.is_floating_point():
+        if isinstance(tensor, Tensor) and tensor.is_floating_point():
+            noise = 0.1 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor)
             # Tied weights get one noise.
-            key = tensor.data_ptr() if tensor.numel() else -len(state) - 1
-            noise = 0.1 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64).to(tensor.device)
-            tensor = noised.setdefault(key, tensor + noise) if tensor.is_contiguous() else tensor + noise
+            tensor = noised.setdefault((tensor.data_ptr() or name, tensor.shape, tensor.stride()), tensor + noise)
         state[name] = tensor
     return certify(spec, module, state, spec.random(seed), inputs)
 
 
 def _double(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copies, since a network may change its buffers while it runs."""
-    return {
-        name: tensor.to(torch.float64, copy=True) if tensor.is_floating_point() else tensor.clone()
-        for name, tensor in state.items()
-    }
+    return {name: _copy(tensor) for name, tensor in state.items() if isinstance(tensor, Tensor)}
+
+
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float64, copy=True) if tensor.is_floating_point() else tensor.clone()
 
 
 class _Lifted(TorchDispatchMode):
-    """Computes in double precision what a network would cast down, or make in a lower precision."""
+    """Computes in double precision what a network would cast down, make or hold in a lower precision."""
+
+    supports_higher_order_operators = True
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if not isinstance(func, torch._ops.OpOverload):
+            return func(*args, **kwargs)  # a condition, whose branches come back here
         if func.overloadpacket is torch.ops.aten._assert_tensor_metadata:
             return None
         if isinstance(kwargs.get("dtype"), torch.dtype) and kwargs["dtype"].is_floating_point:
             kwargs["dtype"] = torch.float64
+        if not func._schema.is_mutable:  # an operation in place must reach its own tensor
+            args, kwargs = tree_map_only(Tensor, _wide, (args, kwargs))
         return func(*args, **kwargs)
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.double() if tensor.is_floating_point() else tensor
+
+
+def _plain_outputs(module: nn.Module, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Any:
+    """In double precision without lifting, else as the network is: some operations exist in one precision only."""
+    try:
+        return call(module, _double(state), tuple(map(_copy, inputs)))
+    except RuntimeError:
+        pass
+    try:
+        own = {name: tensor.clone() for name, tensor in state.items() if isinstance(tensor, Tensor)}
+        return call(module, own, tuple(tensor.clone() for tensor in inputs))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise SymmetryError(f"{type(module).__name__} does not run on these inputs: {reason}") from error
 
 
 def _outputs(
     module: nn.Module, state: Mapping[str, Tensor], inputs: Sequence[Tensor]
 ) -> tuple[list[Tensor], torch.dtype]:
     """All output tensors in double precision, and the coarsest floating type among them."""
-    arguments = tuple(tensor.double() if tensor.is_floating_point() else tensor for tensor in inputs)
     with torch.no_grad(), eval_mode(module), without_fused_layers():
         try:
             with _Lifted():
-                result = call(module, _double(state), arguments)
+                result = call(module, _double(state), tuple(map(_copy, inputs)))
         except RuntimeError:
-            result = call(module, _double(state), arguments)
+            result = _plain_outputs(module, state, inputs)
     leaves = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.numel()]
     floats = [leaf.dtype for leaf in leaves if leaf.is_floating_point()]
     coarsest = min(floats, key=lambda dtype: torch.finfo(dtype).bits, default=torch.float64)

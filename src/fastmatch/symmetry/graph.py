@@ -19,6 +19,9 @@ from torch.func import functional_call
 
 from fastmatch.errors import SymmetryError
 
+# Mark of values that an operation in place changes through a view of them, in the meta data of their nodes.
+CHANGED = "changed in place through a view"
+
 # Kept whole: their rules see more structure than those of what they decompose into.
 _KEPT = ("linear", "matmul", "scaled_dot_product_attention")
 
@@ -182,11 +185,15 @@ class GraphRunner(fx.Interpreter):
 
     def activations(self, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> dict[str, Tensor]:
         """Values of the tapped nodes for one batch."""
+        self._values = {}
+        self.outputs(state, inputs)
+        tapped, self._values = self._values, {}
+        return tapped
+
+    def outputs(self, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Outputs of the graph for one batch."""
         remaining = iter(inputs)
         values = {"input": lambda _: next(remaining), "state": lambda source: state[source.name]}
         arguments = [values.get(source.kind, lambda source: source.value)(source) for source in self._sources]
-        self._values = {}
         with torch.no_grad():
-            self.run(*arguments)
-        tapped, self._values = self._values, {}
-        return tapped
+            return self.run(*arguments)

@@ -96,7 +96,8 @@ Axis = Atom | Concat | Product | Outer | Inner
 def resolve(axis: Axis) -> Axis:
     """Return the normal form: root atoms, nothing nested, no view beside its own inside, leading segments outermost."""
     if isinstance(axis, Atom):
-        return axis if axis.replacement is None else resolve(axis.replacement)
+        end = _end(axis)
+        return end if end.replacement is None else resolve(end.replacement)
     if isinstance(axis, Concat):
         return concat([resolve(part) for part in axis.parts])
     if isinstance(axis, Product):
@@ -104,6 +105,17 @@ def resolve(axis: Axis) -> Axis:
     if axis.view.decided is None:
         return axis
     return resolve(axis.view.decided[isinstance(axis, Inner)])
+
+
+def _end(atom: Atom) -> Atom:
+    """Last atom of a chain of replacements, which all then point to it."""
+    chain = []
+    while isinstance(atom.replacement, Atom):
+        chain.append(atom)
+        atom = atom.replacement
+    for link in chain:
+        link.replacement = atom
+    return atom
 
 
 def concat(parts: list[Axis]) -> Axis:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,37 +13,82 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 from fastmatch.errors import SymmetryError
-from fastmatch.symmetry.graph import Graph, Source, call, eval_mode, without_fused_layers
+from fastmatch.symmetry.graph import CHANGED, Graph, GraphRunner, Source, call, eval_mode, without_fused_layers
+
+_NOISES = (1e-2, 1e-3, 1e-4)
 
 
 def record_graph(module: nn.Module, inputs: Sequence[Tensor]) -> Graph:
     """Run ``module`` once in evaluation mode and return the operations it performed.
 
-    This follows branches that depend on data, as far as the one taken with ``inputs``. Values that leave torch and come
-    back (through numpy or Python numbers) are not followed, and operations inside fused layers are not seen.
+    This follows branches that depend on data, as far as the one taken with ``inputs``. The record is run again with
+    slightly other weights: where that is not what the network computes, values left torch on the way (through numpy or
+    Python numbers), and the record is refused.
 
     Raises
     ------
     SymmetryError
-        The network fails on ``inputs``.
+        The network fails on ``inputs``, or its values leave torch.
     """
-    state = {name: tensor.detach() for name, tensor in module.state_dict().items()}
+    state = {name: value.detach() for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     recorder = _Recorder()
-    for name, tensor in state.items():
+    arguments = _copies(state), tuple(tensor.clone() for tensor in inputs)
+    for name, tensor in arguments[0].items():
         recorder.add_source(Source("state", name), tensor)
-    for place, tensor in enumerate(inputs):
+    for place, tensor in enumerate(arguments[1]):
         recorder.add_source(Source("input", str(place)), tensor)
     try:
         with eval_mode(module), torch.no_grad(), without_fused_layers(), recorder:
-            result = functionalize(lambda state, inputs: call(module, state, inputs))(state, tuple(inputs))
+            result = functionalize(lambda state, inputs: call(module, state, inputs))(*arguments)
     except Exception as error:  # whatever the user's network raises
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise SymmetryError(f"{type(module).__name__} does not run on its example inputs: {reason}") from error
-    return recorder.finish([leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)])
+    graph = recorder.finish([leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)])
+    if graph is None or not any(_replays(graph, module, state, inputs, noise) for noise in _NOISES):
+        raise SymmetryError(
+            f"values of {type(module).__name__} leave torch while it runs (through numpy or Python numbers) and cannot "
+            "be followed; write a spec by hand and give it with --spec"
+        )
+    return graph
+
+
+def _copies(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.clone() for name, tensor in state.items()}
+
+
+def _replays(
+    graph: Graph, module: nn.Module, state: Mapping[str, Tensor], inputs: Sequence[Tensor], noise: float
+) -> bool:
+    """Whether the record computes what the network does, with other weights that take the same branches."""
+    generator = torch.Generator().manual_seed(0)
+    other = {
+        name: tensor * (1 + noise * torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype))
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in state.items()
+    }
+    with eval_mode(module), torch.no_grad(), without_fused_layers():
+        try:
+            result = call(module, _copies(other), [tensor.clone() for tensor in inputs])
+            found = GraphRunner(graph, []).outputs(_copies(other), [tensor.clone() for tensor in inputs])
+        except RuntimeError:
+            return False
+    expected = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+    return len(found) == len(expected) and all(
+        new.shape == old.shape
+        and torch.allclose(new, old, rtol=0.01 * noise, atol=0.01 * noise * _size(old), equal_nan=True)
+        for old, new in zip(expected, found, strict=True)
+    )
+
+
+def _size(tensor: Tensor) -> float:
+    return float(tensor.abs().double().median()) if tensor.numel() else 0.0
 
 
 class _Recorder(TorchDispatchMode):
     """Writes every operation into a graph; holds on to all values, since a tensor is known by its identity."""
+
+    supports_higher_order_operators = True
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +97,8 @@ class _Recorder(TorchDispatchMode):
         self._last_source: fx.Node | None = None
         self._nodes: dict[int, fx.Node] = {}
         self._values: list[Tensor] = []
-        self._sharing: Counter[int] = Counter()
+        self._sharing: dict[int, list[fx.Node]] = {}
+        self._changed: set[int] = set()
 
     def add_source(self, source: Source, value: Tensor) -> None:
         anchor = self._last_source if self._last_source is not None else self._graph._root
@@ -67,7 +112,9 @@ class _Recorder(TorchDispatchMode):
         node.meta["val"] = torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="meta")
         if id(value) not in self._nodes:
             self._values.append(value)
-            self._sharing[_storage(value)] += 1
+            self._sharing.setdefault(_storage(value), []).append(node)
+        if _storage(value) in self._changed:
+            node.meta[CHANGED] = True
         self._nodes[id(value)] = node
 
     def _node(self, value: Tensor) -> fx.Node:
@@ -77,8 +124,12 @@ class _Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        if not isinstance(func, torch._ops.OpOverload):
+            return func(*args, **kwargs)  # a condition, whose branch comes back here
         arguments = tree_map_only(Tensor, self._node, (args, kwargs))
         target = self._out_of_place(func, args)
+        if target._schema.is_mutable:
+            self._mark_changed(args)
         result = func(*args, **kwargs)
         node = self._graph.call_function(target, *arguments)
         if isinstance(result, Tensor):
@@ -93,12 +144,23 @@ class _Recorder(TorchDispatchMode):
     def _out_of_place(self, func: Any, args: Any) -> Any:
         """Twin of an operation in place that leaves the tensor alone: as good where nothing else sees the change."""
         name = func.overloadpacket.__name__
-        if not func._schema.is_mutable or not name.endswith("_") or self._sharing[_storage(args[0])] > 1:
+        if not func._schema.is_mutable or not name.endswith("_") or len(self._sharing[_storage(args[0])]) > 1:
             return func
         return getattr(getattr(torch.ops.aten, name[:-1], None), func._overloadname, func)
 
-    def finish(self, outputs: list[Tensor]) -> Graph:
-        self._graph.output(tuple(self._nodes[id(value)] for value in outputs if id(value) in self._nodes))
+    def _mark_changed(self, args: Any) -> None:
+        """Mark what shares memory with what an operation may write to: labels cannot tell the one from the other."""
+        for value in tree_leaves(args):
+            if isinstance(value, Tensor):
+                self._changed.add(_storage(value))
+                for node in self._sharing[_storage(value)]:
+                    node.meta[CHANGED] = True
+
+    def finish(self, outputs: list[Tensor]) -> Graph | None:
+        """Return the graph, or None where an output was not computed by what was recorded."""
+        if any(id(value) not in self._nodes for value in outputs):
+            return None
+        self._graph.output(tuple(self._nodes[id(value)] for value in outputs))
         return Graph(fx.GraphModule(nn.Module(), self._graph), tuple(self._sources), "run")
 
 

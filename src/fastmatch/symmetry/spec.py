@@ -99,7 +99,8 @@ class PermutationSpec:
         for group in self.groups:
             if group.name == name:
                 return group
-        raise SymmetryError(f"no group {name!r}; the groups are {', '.join(g.name for g in self.groups) or 'none'}")
+        names = ", ".join(repr(group.name) for group in self.groups)
+        raise SymmetryError(f"no group {name!r}; the groups are {names or 'none'}")
 
     def matched(self, group: Group) -> tuple[Occurrence, ...]:
         """Occurrences on parameters: buffers are permuted, never matched on."""
@@ -163,7 +164,9 @@ class PermutationSpec:
         for pattern in patterns:
             chosen = fnmatch.filter(names, pattern)
             if not chosen:
-                raise SymmetryError(f"no group fits {pattern!r}; the groups are {', '.join(names) or 'none'}")
+                raise SymmetryError(
+                    f"no group fits {pattern!r}; the groups are {', '.join(map(repr, names)) or 'none'}"
+                )
             fixed |= dict.fromkeys(chosen, f"frozen by {pattern!r}")
         pins = [
             Pin(f"{place.tensor}[{place.axis}]", fixed[group.name])
@@ -184,7 +187,7 @@ class PermutationSpec:
                     f"{where}: {name!r} has shape {tuple(state[name].shape)}, the network has {layout.shape}; "
                     "only networks of one architecture and width can be aligned"
                 )
-        if extra := [name for name in state if name not in self.tensors]:
+        if extra := [name for name in state if name not in self.tensors and isinstance(state[name], Tensor)]:
             raise PermutationError(f"{where}: {extra[0]!r} is not part of the network; give a matching --model")
 
     def permute(
@@ -195,7 +198,10 @@ class PermutationSpec:
         A group with a base has one index array for each joint index of the bases in their new places. Tensors that
         nothing moves are passed on, not copied. ``names`` restricts the work to some tensors.
         """
-        return {name: self._permute(name, state[name], indices) for name in (state if names is None else names)}
+        return {
+            name: self._permute(name, state[name], indices) if name in self.tensors else state[name]
+            for name in (state if names is None else names)
+        }
 
     def _permute(self, name: str, tensor: Tensor, indices: Indices) -> Tensor:
         for axes, source in self.tensors[name].moves(indices, self.bases):
@@ -242,7 +248,7 @@ class PermutationSpec:
                 raise SymmetryError(f"spec: group {factor.group!r} has more than one size, at {where}")
         for name, base in self.bases.items():
             for other in base:
-                if other == name or not set(self.bases.get(other, ())) <= set(base):
+                if base.count(other) > 1 or other == name or not set(self.bases.get(other, ())) <= set(base) - {other}:
                     raise SymmetryError(f"spec: the base of group {name!r} must hold the whole base of {other!r}")
         _ = self.groups
 

@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from fastmatch.symmetry.algebra import unify
-from fastmatch.symmetry.graph import Graph, Source, export_graph, shape_of
+from fastmatch.symmetry.graph import CHANGED, Graph, Source, export_graph, shape_of
 from fastmatch.symmetry.labels import Atom, Axis, Mismatch, pin
 from fastmatch.symmetry.rules import Axes, Labels, argument, rule_for
 
@@ -19,6 +20,8 @@ Method = Literal["export", "run"]
 _LARGEST_CONSTANT = 1 << 24
 _FILLS = {"full_like": 1, "new_full": 2, "fill": 1}  # Position of the value.
 _FILLS_OF_ONE_KIND = {"zeros_like": 0, "new_zeros": 0, "ones_like": 1, "new_ones": 1}
+# Memory that a network writes before it reads: any value will do.
+_FILLS_OF_ONE_KIND |= dict.fromkeys(("empty", "empty_like", "new_empty", "empty_permuted", "empty_strided"), 0)
 _SCALARS = ("aten.sym_", "aten._assert", "aten._local_scalar_dense", "aten.item")
 # Position of the first operand behind the subgraph, for operations that only run it under another setting.
 _WRAPPERS = {"wrap_with_set_grad_enabled": 1, "wrap_with_autocast": 4}
@@ -44,7 +47,9 @@ class Tracer:
         self.labels = Labels()
         self.state: dict[str, Axes] = {}
         self.first_use: dict[str, int] = {}
-        self.module_state = module.state_dict(keep_vars=True)
+        self.module_state = {
+            name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)
+        }
         self.buffers = {name for name, _ in module.named_buffers(remove_duplicate=False)}
 
     def run(self) -> None:
@@ -60,14 +65,18 @@ class Tracer:
         for name, axes in self.state.items():
             if name not in self.first_use:
                 _pin_axes(axes, "not used by the network")
-            elif not self.module_state[name].is_floating_point():
+            elif not (self.module_state[name].is_floating_point() or self.module_state[name].is_complex()):
                 _pin_axes(axes, "a tensor of integers")
             self.labels.joint(*axes)
 
     def _label_source(self, node: fx.Node, source: Source) -> None:
         if not _has_tensor(node.meta.get("val")):
             return
-        if source.kind == "constant":
+        if CHANGED in node.meta:
+            self.labels[node] = [Atom(size, CHANGED) for size in shape_of(node)]
+            if source.kind == "state":
+                self.state[source.name] = self.labels.lazy(node)
+        elif source.kind == "constant":
             self.labels[node] = [Atom(size, "constant of the network") for size in shape_of(node)]
             if isinstance(source.value, Tensor):
                 self.labels.constants[node] = source.value
@@ -99,12 +108,16 @@ class Tracer:
             if node.op == "call_function":
                 self._label_call(node)
         (output,) = (node for node in region.graph.nodes if node.op == "output")
-        return [self.labels.lazy(node) for node in output.all_input_nodes if node in self.labels]
+        values = [value for value in tree_leaves(output.args[0]) if isinstance(value, fx.Node)]
+        return [self.labels.lazy(value) for value in values if value in self.labels]
 
     def _label_call(self, node: fx.Node) -> None:
         if not _has_tensor(node.meta.get("val")):
             if not str(node.target).startswith(_SCALARS):
                 self._pin_all(node, f"{node.target} at {_place(node)}")
+            return
+        if CHANGED in node.meta:
+            self._give_up(node, CHANGED)
             return
         try:
             self._apply_rule(node)
@@ -127,7 +140,10 @@ class Tracer:
         elif isinstance(node.target, torch._ops.HigherOrderOperator):
             self.labels[node] = self._higher_order(node)
         elif (rule := rule_for(node.target)) is not None:
-            self.labels[node] = rule(self.labels, node)
+            outputs = rule(self.labels, node)
+            if [axis.size for axis in (outputs[0] if isinstance(outputs, tuple) else outputs)] != shape_of(node):
+                raise Mismatch("a form that its rule does not know")
+            self.labels[node] = outputs
         else:
             raise _NoRule
 
@@ -138,7 +154,7 @@ class Tracer:
             return None
         tensors = [source for source in node.all_input_nodes if _has_tensor(source.meta.get("val"))]
         random = torch.Tag.nondeterministic_seeded in node.target.tags
-        if random or any(source not in self.labels.constants for source in tensors):
+        if random or "empty" in str(node.target) or any(source not in self.labels.constants for source in tensors):
             return _filled(node)
         if sum(self.labels.constants[source].numel() for source in tensors) + value.numel() > _LARGEST_CONSTANT:
             return None

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from fastmatch.errors import OptionError
+from fastmatch.errors import OptionError, SymmetryError
 from fastmatch.symmetry.extract import extract
 from fastmatch.symmetry.graph import GraphRunner
-from fastmatch.symmetry.layout import Occurrence
 from fastmatch.symmetry.spec import PermutationSpec
-from fastmatch.symmetry.taps import find_taps
+from fastmatch.symmetry.taps import Tap, find_taps
 from fastmatch.symmetry.tracer import Method, trace_graph
 
 
@@ -30,7 +29,7 @@ def trace(module: nn.Module, inputs: Sequence[Tensor], *, method: Method = "expo
     method
         ``"export"``: the graph of ``torch.export``. ``"run"``: the operations that one run on ``inputs`` performs, for
         networks that cannot be exported. A branch that depends on data is followed as taken; groups inside operations
-        that run as one (recurrent layers) are pinned; values that leave torch are not followed.
+        that run as one (recurrent layers) are pinned.
 
     Returns
     -------
@@ -49,11 +48,20 @@ def trace(module: nn.Module, inputs: Sequence[Tensor], *, method: Method = "expo
     return extract(trace_graph(module, inputs, method)).spec
 
 
-def observe(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[dict[str, Occurrence], GraphRunner]:
-    """Where each group of ``trace(module, inputs)`` can be observed, and what runs the network up to there.
+def observe(spec: PermutationSpec, module: nn.Module, inputs: Sequence[Tensor]) -> tuple[dict[str, Tap], GraphRunner]:
+    """Where each group of a traced spec can be observed, and what runs the network and returns the values there.
 
-    The tensor of an occurrence is the name of a graph node, whose values the runner returns.
+    Raises
+    ------
+    SymmetryError
+        The network cannot be exported, or its groups are not those of ``spec``.
     """
     tracer = trace_graph(module, inputs)
-    taps = find_taps(tracer, extract(tracer))
-    return taps, GraphRunner(tracer.graph, [place.tensor for place in taps.values()])
+    extraction = extract(tracer)
+    if spec.tensors != extraction.spec.tensors:
+        raise SymmetryError(
+            "activations are observed on the groups that tracing finds, and the spec given has others; use --freeze to "
+            "keep groups in order, or --method weight"
+        )
+    taps = find_taps(tracer, extraction)
+    return taps, GraphRunner(tracer.graph, [tap.place.tensor for tap in taps.values()])

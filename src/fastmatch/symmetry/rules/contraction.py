@@ -35,7 +35,7 @@ def _product(labels: Labels, left: Axes, right: Axes) -> Axes:
     return result
 
 
-@rule("aten.addmm", "aten.baddbmm", "aten.addmv", "aten.addbmm")
+@rule("aten.addmm", "aten.baddbmm", "aten.addmv")
 def addmm(labels: Labels, node: fx.Node) -> Axes:
     """``bias + a @ b``."""
     result = _product(labels, labels[node.args[1]], labels[node.args[2]])

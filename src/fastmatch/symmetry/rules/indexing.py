@@ -35,6 +35,8 @@ def _cut(labels: Labels, x: Axes, place: int, start: int, stop: int) -> Axes:
     """Labels of a segment of one axis; cutting what stays in order anyway would only add detail."""
     if stop - start == x[place].size:
         return x
+    if stop == start:
+        return [*x[:place], Atom(0), *x[place + 1 :]]
     if isinstance(resolve(x[place]), Outer):
         return narrow(x, place, start, stop)
     if not is_pinned(x[place]):

@@ -10,7 +10,7 @@ from fastmatch.symmetry.labels import Atom, Axis
 from fastmatch.symmetry.rules.registry import Axes, Labels, argument, rule
 
 
-@rule("pointwise")
+@rule("pointwise", "aten._prelu_kernel")
 def pointwise(labels: Labels, node: fx.Node) -> Axes:
     """Axes that line up under broadcasting share a label."""
     return broadcast_all([labels[source] for source in node.all_input_nodes if source in labels])
