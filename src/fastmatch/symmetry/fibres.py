@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from fastmatch.symmetry.labels import Atom, Axis, Inner, Outer, Product, resolve, runs
+from fastmatch.symmetry.algebra import force
+from fastmatch.symmetry.labels import Atom, Axis, Concat, Inner, Mismatch, Outer, Product, pin, resolve, runs
 
 
 def fibres(spaces: Iterable[list[Axis]]) -> dict[Atom, set[Atom]]:
@@ -21,15 +22,34 @@ def fibres(spaces: Iterable[list[Axis]]) -> dict[Atom, set[Atom]]:
     spaces
         Lists of labels whose indices occur together; see ``Labels.spaces``.
     """
+    spaces = list(spaces)
+    _decide(spaces)
     result: dict[Atom, set[Atom]] = {}
     seen: set[frozenset[tuple[Axis, int]]] = set()
     for space in spaces:
-        leaves = _leaves(space)
+        # What could not be decided is pinned, and nothing varies with what is missing here.
+        leaves = [leaf for leaf in _leaves(space) if _is_decided(leaf)]
         key = frozenset(Counter(leaves).items())
         if key not in seen:
             seen.add(key)
             _restrict(result, leaves)
     return result
+
+
+def _decide(spaces: list[list[Axis]]) -> None:
+    """Decide views of which a space has only a part."""
+    for leaf in (leaf for space in spaces for leaf in _leaves(space)):
+        if not _is_decided(leaf):
+            try:
+                force(leaf)
+            except Mismatch as reason:
+                pin(leaf, str(reason))
+
+
+def _is_decided(axis: Axis) -> bool:
+    axis = resolve(axis)
+    children = axis.parts if isinstance(axis, Concat) else axis.factors if isinstance(axis, Product) else ()
+    return not isinstance(axis, Outer | Inner) and all(_is_decided(child) for child in children)
 
 
 def _leaves(space: list[Axis]) -> list[Axis]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from fastmatch.errors import OptionError, SymmetryError
 from fastmatch.symmetry.extract import extract
 from fastmatch.symmetry.graph import GraphRunner
-from fastmatch.symmetry.spec import PermutationSpec
+from fastmatch.symmetry.spec import Group, PermutationSpec
 from fastmatch.symmetry.taps import Tap, find_taps
 from fastmatch.symmetry.tracer import Method, trace_graph
 
@@ -48,6 +48,10 @@ def trace(module: nn.Module, inputs: Sequence[Tensor], *, method: Method = "expo
     return extract(trace_graph(module, inputs, method)).spec
 
 
+def _axes(group: Group) -> tuple[tuple[str, ...], list[str]]:
+    return group.base, [str(place) for place in group.occurrences]
+
+
 def observe(spec: PermutationSpec, module: nn.Module, inputs: Sequence[Tensor]) -> tuple[dict[str, Tap], GraphRunner]:
     """Where each group of a traced spec can be observed, and what runs the network and returns the values there.
 
@@ -58,7 +62,8 @@ def observe(spec: PermutationSpec, module: nn.Module, inputs: Sequence[Tensor]) 
     """
     tracer = trace_graph(module, inputs)
     extraction = extract(tracer)
-    if spec.tensors != extraction.spec.tensors:
+    traced = {group.name: _axes(group) for group in extraction.spec.groups}
+    if any(traced.get(group.name) != _axes(group) for group in spec.groups):
         raise SymmetryError(
             "activations are observed on the groups that tracing finds, and the spec given has others; use --freeze to "
             "keep groups in order, or --method weight"
