@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fastmatch.symmetry.labels import (
     Atom,
@@ -71,25 +71,32 @@ def factor(axis: Axis, outer: int) -> tuple[Axis, Axis]:
     Mismatch
         The label's own structure has no such blocks.
     """
-    axis = force(axis)
+    return _factored(force(axis), outer, _halve)
+
+
+def _factored(axis: Axis, outer: int, divide_leaf: Callable[[Axis, int], tuple[Axis, Axis]]) -> tuple[Axis, Axis]:
     if outer == 1:
         return Atom(1), axis
     if outer == axis.size:
         return axis, Atom(1)
     if axis.size % outer:
         raise Mismatch(f"{axis.size} positions are not {outer} blocks")
-    if isinstance(axis, Atom):
-        halves = Atom(outer), Atom(axis.size // outer)
-        _refine(axis, Product(halves))
-        return halves
-    if isinstance(axis, Concat):
-        return _factor_concat(axis, axis.size // outer)
-    assert isinstance(axis, Product)
+    if not isinstance(axis, Product):
+        return divide_leaf(axis, outer)
     before, whole, after = _divide_product(axis, outer)
     if whole is None:
         return Product(before), Product(after)
-    blocks, inside = factor(whole, outer // math.prod(item.size for item in before))
+    blocks, inside = divide_leaf(whole, outer // math.prod(item.size for item in before))
     return Product((*before, blocks)), Product((inside, *after))
+
+
+def _halve(axis: Axis, outer: int) -> tuple[Axis, Axis]:
+    if isinstance(axis, Concat):
+        return _factor_concat(axis, axis.size // outer)
+    assert isinstance(axis, Atom)
+    halves = Atom(outer), Atom(axis.size // outer)
+    _refine(axis, Product(halves))
+    return halves
 
 
 def _divide_product(axis: Product, outer: int) -> tuple[tuple[Axis, ...], Axis | None, tuple[Axis, ...]]:
@@ -186,25 +193,12 @@ def divide(axis: Axis, sizes: Sequence[int]) -> list[Axis]:
     """
     result: list[Axis] = []
     for size in sizes[:-1]:
-        head, axis = _lazy_factor(resolve(axis), size)
+        head, axis = _factored(resolve(axis), size, _undecided)
         result.append(head)
     return [*result, axis]
 
 
-def _lazy_factor(axis: Axis, outer: int) -> tuple[Axis, Axis]:
-    if outer in (1, axis.size) or isinstance(axis, Product):
-        if outer == 1:
-            return Atom(1), axis
-        if outer == axis.size:
-            return axis, Atom(1)
-        assert isinstance(axis, Product)
-        before, whole, after = _divide_product(axis, outer)
-        if whole is None:
-            return Product(before), Product(after)
-        blocks, inside = _lazy_factor(whole, outer // math.prod(item.size for item in before))
-        return Product((*before, blocks)), Product((inside, *after))
-    if axis.size % outer:
-        raise Mismatch(f"{axis.size} positions are not {outer} blocks")
+def _undecided(axis: Axis, outer: int) -> tuple[Axis, Axis]:
     view = View(axis, outer)
     return Outer(view), Inner(view)
 
