@@ -97,11 +97,14 @@ def certify(
     if not any(old.numel() for old in before):
         raise SymmetryError(f"{type(module).__name__} returns no tensor to compare; certify a network with outputs")
 
+    tolerance = _TOLERANCE.get(coarsest, 1e-2)
+    nudged, _ = _outputs(module, _nudge(_double(state)), inputs)
+    floors = [100 * _largest_gap(old, new) / tolerance for old, new in zip(before, nudged, strict=True)]
+
     def difference(moved: Indices) -> tuple[float, float]:
         after, _ = _outputs(module, spec.permute(state, moved), inputs)
-        return _difference(before, after)
+        return _difference(before, after, floors)
 
-    tolerance = _TOLERANCE.get(coarsest, 1e-2)
     max_abs, max_rel = difference(indices)
     failed: tuple[str, ...] = ()
     if not max_rel <= tolerance:
@@ -125,15 +128,31 @@ def _axes(group: Group) -> str:
     return ", ".join(places[:6]) + (f" and {len(places) - 6} more" if len(places) > 6 else "")
 
 
-def _difference(before: Sequence[Tensor], after: Sequence[Tensor]) -> tuple[float, float]:
+def _nudge(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights changed by rounding alone: outputs that cancel to nothing show by how much rounding moves them."""
+    generator = torch.Generator().manual_seed(0)
+    return {
+        name: tensor * (1 + 2.0**-50 * torch.randn(tensor.shape, generator=generator, dtype=torch.float64).to(tensor))
+        if tensor.is_floating_point()
+        else tensor
+        for name, tensor in state.items()
+    }
+
+
+def _largest_gap(old: Tensor, new: Tensor) -> float:
+    gap = (new - old).abs() if old.shape == new.shape else old.new_zeros(1)
+    return float(gap[gap.isfinite()].max()) if gap.isfinite().any() else 0.0
+
+
+def _difference(before: Sequence[Tensor], after: Sequence[Tensor], floors: Sequence[float]) -> tuple[float, float]:
     """Largest absolute and relative difference; infinite where shapes differ."""
     if [old.shape for old in before] != [new.shape for new in after]:
         return math.inf, math.inf
     absolute, relative = [], []
-    for old, new in zip(before, after, strict=True):
+    for old, new, floor in zip(before, after, floors, strict=True):
         gap = torch.where(new == old, 0.0, (new - old).abs())  # equal infinities are equal
         absolute.append(gap.max())
-        relative.append((gap / old.abs().clamp(min=_small(old))).max())
+        relative.append((gap / old.abs().clamp(min=max(_small(old), floor))).max())
     # Stacked, because torch's maximum keeps NaN and Python's does not.
     return float(torch.stack(absolute).max()), float(torch.stack(relative).max())
 
