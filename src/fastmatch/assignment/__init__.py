@@ -1,5 +1,7 @@
 """Exact linear assignment: which unit of b goes to which place, so that the summed similarity is largest."""
 
-from fastmatch.assignment.solve import Assignment, solve
+from fastmatch.assignment.batch import solve_batch
+from fastmatch.assignment.solution import Assignment
+from fastmatch.assignment.solve import solve
 
-__all__ = ["Assignment", "solve"]
+__all__ = ["Assignment", "solve", "solve_batch"]
