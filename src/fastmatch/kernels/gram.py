@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 
-def gram(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+def gram(pairs: Iterable[tuple[Tensor, Tensor]], total: Tensor | None = None) -> Tensor:
     """Sum of ``a @ b.T`` over pairs of matrices.
 
     Parameters
     ----------
     pairs
-        At least one pair of shapes [n, k] and [n, k], any floating type; k may differ from pair to pair.
+        Shapes [n, k] and [n, k], any floating type; k may differ from pair to pair.
+    total
+        Shape [n, n], float32 or float64: a sum so far, which is added to, in place if it is wide enough. Without it
+        there must be a pair.
 
     Returns
     -------
@@ -25,11 +28,12 @@ def gram(pairs: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
     ----------
     Ainsworth et al. 2023, section 3.2; Sharma et al. 2024, appendix A.
     """
-    total: Tensor | None = None
     for a, b in pairs:
-        dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+        dtype = torch.promote_types(
+            torch.promote_types(a.dtype, b.dtype), torch.float32 if total is None else total.dtype
+        )
         a, b = a.to(dtype), b.to(dtype)
-        total = a @ b.T if total is None else total.addmm_(a, b.T)
+        total = a @ b.T if total is None else total.to(dtype).addmm_(a, b.T)
     if total is None:
         raise ValueError("gram needs at least one pair of matrices")
     return total

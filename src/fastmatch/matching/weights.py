@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from fastmatch.errors import OptionError
-from fastmatch.matching.joint import Similarity, grams, insides, solve_group
+from fastmatch.assignment import solve_batch
+from fastmatch.errors import OptionError, PermutationError
+from fastmatch.matching.descent import Descent
 from fastmatch.matching.match import GroupMatch, Match
+from fastmatch.matching.problem import Problem
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import Group, PermutationSpec
+from fastmatch.symmetry import PermutationSpec
 
-MAX_SWEEPS = 200
-_TOLERANCE = 1e-12  # Of the norms' product: a gain below it is rounding of the float64 objective.
+_BUDGET = 2 << 30  # Bytes of similarities kept at most, if the network is not smaller than that.
 
 
 def match_weights(
@@ -27,30 +29,36 @@ def match_weights(
     *,
     seed: int = 0,
     restarts: int = 1,
+    start: Permutation | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Match:
     """Coordinate descent over the groups, in random order, until a whole sweep changes nothing.
 
     Each visit solves one group's assignment exactly with all others held: the similarity is the Gram matrix of the
     units over all parameters of the group (weights, biases, affine weights of normalisations). Buffers are permuted,
-    not matched. The objective ``sum <a, P b>`` is computed in float64, and a group keeps its permutation unless that
-    gains.
+    not matched. The objective is ``sum <a, P b>``; a group keeps its permutation unless that gains, in float64.
+
+    Similarities are kept and brought up to date by the units that moved. Beyond the two networks this takes, at most,
+    the size of one of them (2 GiB if it is larger), and one parameter of each at a time; networks may be mappings that
+    read their tensors when asked for.
 
     Parameters
     ----------
     a, b
-        State dicts of one architecture. b is aligned to a.
+        State dicts of one architecture, on any device. b is aligned to a.
     seed
         Seeds the orders of the groups and the random starts.
     restarts
-        Number of starts: the first from the identity, the others from random permutations. The best objective wins.
+        Number of starts: the first from ``start``, the others from random permutations. The best objective wins.
+    start
+        Permutation to begin with, such as one by activations. The identity if None.
     progress
         Called with (starts done, starts) after each.
 
     Raises
     ------
     PermutationError
-        A state dict does not fit the spec.
+        A state dict does not fit the spec, or ``start`` does not.
     OptionError
         ``restarts`` is below 1.
 
@@ -63,129 +71,88 @@ def match_weights(
     began = time.perf_counter()
     spec.check_state(a, "network a")
     spec.check_state(b, "network b")
+    problem = Problem(spec, a, b)
+    first = _first(spec, start)
     descents = []
-    for number, stream in enumerate(np.random.SeedSequence(seed).spawn(restarts)):
-        descents.append(_descend(spec, a, b, np.random.default_rng(stream), random_start=number > 0))
+    for descent in _descents(problem, first, seed, restarts):
+        descents.append(descent)
         if progress is not None:
-            progress(number + 1, restarts)
-    best = max(descents, key=lambda descent: descent.objective())
+            progress(len(descents), restarts)
+    after = [problem.products(descent.indices) for descent in descents]
+    objectives = [sum(products.values()) for products in after]
+    best = int(np.argmax(objectives))
+    before = problem.products({})
     return Match(
-        permutation=Permutation(spec, best.indices),
+        permutation=Permutation(spec, descents[best].indices),
         method="weight",
         seed=seed,
-        objective_before=_inner(a, b, best.parameters),
-        objective_after=best.objective(),
-        groups=tuple(_group_match(group, spec, a, b, best) for group in spec.groups),
-        sweeps=best.sweeps,
-        status="converged" if best.converged else "sweep limit",
-        restarts=tuple(descent.objective() for descent in descents),
+        objective_before=sum(before.values()),
+        objective_after=objectives[best],
+        groups=tuple(_figures(problem, name, before, after[best], descents[best].indices) for name in spec.identity()),
+        sweeps=descents[best].sweeps,
+        status="converged" if descents[best].converged else "sweep limit",
+        restarts=tuple(objectives),
         examples=0,
         seconds=time.perf_counter() - began,
     )
 
 
-def _descend(
-    spec: PermutationSpec,
-    a: Mapping[str, Tensor],
-    b: Mapping[str, Tensor],
-    generator: np.random.Generator,
-    random_start: bool,
-) -> _Descent:
-    descent = _Descent(spec, a, b, generator, spec.random(generator) if random_start else spec.identity())
-    descent.run()
-    return descent
+def _first(spec: PermutationSpec, start: Permutation | None) -> dict[str, np.ndarray]:
+    if start is None:
+        return spec.identity()
+    if start.spec.digest != spec.digest:
+        raise PermutationError("the start belongs to a network with other groups; align one architecture")
+    return {name: index.copy() for name, index in start.indices.items()}
 
 
-@dataclass
-class _Descent:
-    """One start of coordinate descent. ``current`` is b under the permutation reached so far."""
-
-    spec: PermutationSpec
-    a: Mapping[str, Tensor]
-    b: Mapping[str, Tensor]
-    generator: np.random.Generator
-    indices: dict[str, np.ndarray]
-    sweeps: int = 0
-    converged: bool = False
-
-    def __post_init__(self) -> None:
-        self.groups = [group for group in self.spec.groups if self.spec.matched(group)]
-        self.parameters = [name for name, layout in self.spec.tensors.items() if not layout.buffer]
-        self.current = self.spec.permute(self.b, self.indices, self.parameters)
-
-    def run(self) -> None:
-        while not self.converged and self.sweeps < MAX_SWEEPS:
-            self.sweeps += 1
-            order = self.generator.permutation(len(self.groups))
-            changed = [self._visit(self.groups[place]) for place in order]
-            self.converged = not any(changed)
-
-    def _visit(self, group: Group) -> bool:
-        """Solve one group, and those inside it, against all others; True where that gained."""
-        step = {
-            name: index
-            for name, index in solve_group(self.spec, group, self._similarity(group)).items()
-            if (index != np.arange(index.shape[-1])).any()
-        }
-        if not step:
-            return False
-        names = _names(self.spec, [group])
-        moved = self.spec.permute(self.current, step, names)
-        gain = _inner(self.a, moved, names) - _inner(self.a, self.current, names)
-        if gain <= _TOLERANCE * _scale(self.a, self.current, names):
-            return False
-        self.current |= moved
-        self.indices |= self.spec.compose(self.indices, step)
-        return True
-
-    def _similarity(self, outer: Group) -> Similarity:
-        """Gram matrices of the current weights; where insides stand beside each other, other places count."""
-        inside = {group.name for group in insides(self.spec, outer)}
-
-        def similarity(group: Group, order: Sequence[int], trailing: int) -> np.ndarray | None:
-            others = inside - {group.name}
-            places = [place for place in self.spec.matched(group) if not place.companions & others]
-            places = places or ([] if group is outer else list(self.spec.matched(group)))
-            pairs = [(place.units(self.a[place.tensor]), place.units(self.current[place.tensor])) for place in places]
-            return grams(pairs, order, trailing) if pairs else None
-
-        return similarity
-
-    def objective(self) -> float:
-        return _inner(self.a, self.current, self.parameters)
+def _descents(problem: Problem, first: dict[str, np.ndarray], seed: int, restarts: int) -> Iterator[Descent]:
+    """Run all starts, as many side by side as there are cores; yields each in order, with its run behind it."""
+    together = min(restarts, len(os.sched_getaffinity(0)))
+    budget = min(_BUDGET, sum(problem.b[name].nbytes for name in problem.parameters)) // together
+    still: dict[str, Tensor] | None = {} if restarts > 1 else None
+    streams = enumerate(np.random.SeedSequence(seed).spawn(restarts))
+    while chosen := list(itertools.islice(streams, together)):
+        descents = []
+        for number, stream in chosen:
+            generator = np.random.default_rng(stream)
+            begin = problem.spec.random(generator) if number else first
+            descents.append(Descent(problem, generator, begin, budget, still))
+        _run(descents)
+        yield from descents
 
 
-def _names(spec: PermutationSpec, groups: list[Group]) -> list[str]:
-    return list(dict.fromkeys(place.tensor for group in groups for place in spec.matched(group)))
+def _run(descents: Sequence[Descent]) -> None:
+    """Let descents go on side by side, and solve what they ask over threads."""
+    runs = [descent.run() for descent in descents]
+    asked = [(run, questions) for run in runs if (questions := next(run, None))]
+    while asked:
+        matrices, warm = zip(*(question for _, questions in asked for question in questions), strict=True)
+        answers = iter(solve_batch(matrices, warm=warm))
+        waiting, asked = asked, []
+        for run, questions in waiting:
+            with contextlib.suppress(StopIteration):
+                asked.append((run, run.send(list(itertools.islice(answers, len(questions))))))
 
 
-def _inner(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: list[str]) -> float:
-    return float(sum(torch.dot(a[name].double().ravel(), b[name].double().ravel()) for name in names))
-
-
-def _scale(a: Mapping[str, Tensor], b: Mapping[str, Tensor], names: list[str]) -> float:
-    return float(sum(a[name].double().norm() * b[name].double().norm() for name in names))
-
-
-def _group_match(
-    group: Group, spec: PermutationSpec, a: Mapping[str, Tensor], b: Mapping[str, Tensor], best: _Descent
+def _figures(
+    problem: Problem,
+    name: str,
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+    indices: Mapping[str, np.ndarray],
 ) -> GroupMatch:
-    names = _names(spec, [group])
-    index = best.indices[group.name]
-    dead = (~(_nonzero(group, spec, a) & _nonzero(group, spec, best.current))).sum() if names else 0
+    index = indices[name]
+    group = problem.spec.group(name)
+    tensors = problem.tensors(name) if name in problem.groups else []
+    dead = 0
+    if tensors:
+        first, second = problem.norms(name)
+        dead = int(((first == 0) | (second[problem.spec.source(group, indices)] == 0)).sum())
     return GroupMatch(
-        name=group.name,
+        name=name,
         size=group.size,
-        objective_before=_inner(a, b, names),
-        objective_after=_inner(a, best.current, names),
+        objective_before=sum(before[tensor] for tensor in tensors),
+        objective_after=sum(after[tensor] for tensor in tensors),
         fixed_points=int((index == np.arange(group.size)).sum()),
-        dead_units=int(dead),
+        dead_units=dead,
     )
-
-
-def _nonzero(group: Group, spec: PermutationSpec, state: Mapping[str, Tensor]) -> np.ndarray:
-    """Units with any weight other than zero."""
-    alive = np.zeros(spec.shape(group), dtype=bool)
-    for place in spec.matched(group):
-        alive |= place.units(state[place.tensor]).ne(0).any(-1).cpu().numpy()
-    return alive

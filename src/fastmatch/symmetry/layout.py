@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -95,6 +95,8 @@ class Occurrence:
 
 
 def _restrict(tensor: Tensor, axis: int, box: Box) -> Tensor:
+    if box.offset == 0 and [(factor.size, factor.stride) for factor in box.factors] == [(tensor.shape[axis], 1)]:
+        return tensor
     positions = box.positions().ravel()
     if np.array_equal(positions, np.arange(tensor.shape[axis])):
         return tensor
@@ -145,7 +147,7 @@ class TensorLayout:
 
     def moves(self, indices: Indices, bases: Bases) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         """Axes that must be moved together, with the source of every place on them (int64, row-major)."""
-        for cluster in self._clusters(indices, bases):
+        for cluster in self.clusters(indices, bases):
             sizes = tuple(self.shape[axis] for axis in cluster)
             source = np.arange(math.prod(sizes))
             for boxes in itertools.product(*(self.axes[axis] for axis in cluster)):
@@ -153,14 +155,15 @@ class TensorLayout:
                 source[new.ravel()] = old.ravel()
             yield cluster, source
 
-    def _clusters(self, indices: Indices, bases: Bases) -> list[tuple[int, ...]]:
+    def clusters(self, moving: Collection[str], bases: Bases) -> list[tuple[int, ...]]:
+        """Axes that hold some of these groups; those that must be moved together stand together."""
         clusters: list[set[int]] = []
         for axis, boxes in enumerate(self.axes):
-            moving = [(box, factor.group) for box in boxes for factor in box.factors if factor.group in indices]
-            if not moving:
+            found = [(box, factor.group) for box in boxes for factor in box.factors if factor.group in moving]
+            if not found:
                 continue
             linked = {axis}
-            for box, group in moving:
+            for box, group in found:
                 for name in bases.get(str(group), ()):
                     linked |= {place[0] for place in self._bases("", axis, box, name)}
             for other in [cluster for cluster in clusters if cluster & linked]:

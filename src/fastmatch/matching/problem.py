@@ -1,0 +1,123 @@
+"""Weight matching as a problem: which parameter axes compare the units of a group, and what moves beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastmatch.matching.joint import insides
+from fastmatch.symmetry import Group, Indices, Occurrence, PermutationSpec
+
+State = Mapping[str, Tensor]
+_CHUNK = 1 << 22  # Entries that are widened to float64 at a time.
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand of a group's similarity: its units in one parameter, along the axes that other groups move."""
+
+    place: Occurrence
+    others: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Two networks and the groups that line up the units of the second with those of the first."""
+
+    spec: PermutationSpec
+    a: State
+    b: State
+
+    @cached_property
+    def groups(self) -> dict[str, Group]:
+        """Groups that occur on parameters, by name."""
+        return {group.name: group for group in self.spec.groups if self.spec.matched(group)}
+
+    @cached_property
+    def parameters(self) -> list[str]:
+        """Tensors that are matched on, all but buffers."""
+        return [name for name, layout in self.spec.tensors.items() if not layout.buffer]
+
+    @cached_property
+    def terms(self) -> dict[str, tuple[Term, ...]]:
+        """Summands of the groups whose similarity depends on other groups alone, by group.
+
+        Left out are groups with a base or with insides, those on two axes of one parameter, and those that share an
+        axis with another as factors: their similarity is not a sum over columns that other groups move.
+        """
+        names = {group.name for group in self.spec.groups}
+        return {
+            name: tuple(Term(place, self._others(place, names)) for place in self.spec.matched(group))
+            for name, group in self.groups.items()
+            if not group.base
+            and not insides(self.spec, group)
+            and all(self._stands_alone(place, names) for place in self.spec.matched(group))
+        }
+
+    def _others(self, place: Occurrence, names: set[str]) -> tuple[int, ...]:
+        clusters = self.spec.tensors[place.tensor].clusters(names, self.spec.bases)
+        return tuple(axes[0] for axes in clusters if axes != (place.axis,))
+
+    def _stands_alone(self, place: Occurrence, names: set[str]) -> bool:
+        layout = self.spec.tensors[place.tensor]
+        return (
+            layout.clusters({place.group}, {}) == [(place.axis,)]
+            and place.companions & names == {place.group}
+            and all(len(axes) == 1 for axes in layout.clusters(names, self.spec.bases))
+        )
+
+    @cached_property
+    def neighbours(self) -> dict[str, tuple[str, ...]]:
+        """Groups whose permutations the similarity of a group depends on; itself too, unless it has terms."""
+        beside: dict[str, set[str]] = {}
+        for group in self.spec.groups:
+            for place in self.spec.matched(group):
+                beside.setdefault(place.tensor, set()).add(group.name)
+        found = {}
+        for name, group in self.groups.items():
+            tensors = {
+                place.tensor for part in (group, *insides(self.spec, group)) for place in self.spec.matched(part)
+            }
+            around = set[str]().union(*(beside[tensor] for tensor in tensors))
+            found[name] = tuple(sorted(around - {name} if name in self.terms else around))
+        return found
+
+    def norms(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Euclidean norm of the weights of every unit of a and of b, float64, shape [bases..., units]."""
+        if name not in self._norms:
+            self._norms[name] = (self._unit_norms(name, self.a), self._unit_norms(name, self.b))
+        return self._norms[name]
+
+    @cached_property
+    def _norms(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        return {}
+
+    def _unit_norms(self, name: str, state: State) -> np.ndarray:
+        squares = torch.zeros(self.spec.shape(self.groups[name]), dtype=torch.float64)
+        for place in self.spec.matched(self.groups[name]):
+            units = place.units(state[place.tensor])
+            squares += torch.linalg.vector_norm(units, dim=-1, dtype=torch.float64).square().cpu()
+        return squares.sqrt().numpy()
+
+    def products(self, indices: Indices) -> dict[str, float]:
+        """Inner product of every parameter of a with that of b under ``indices``, in float64; one at a time."""
+        return {name: inner(self.a[name], self.spec.permute(self.b, indices, [name])[name]) for name in self.parameters}
+
+    def tensors(self, name: str) -> list[str]:
+        """Parameters that a group is on."""
+        return list(dict.fromkeys(place.tensor for place in self.spec.matched(self.groups[name])))
+
+
+def inner(a: Tensor, b: Tensor) -> float:
+    """Inner product of two tensors of one shape, in float64."""
+    parts = zip(_flat(a), _flat(b), strict=True)
+    return float(sum(torch.dot(x.double(), y.double()) for x, y in parts))
+
+
+def _flat(tensor: Tensor) -> Iterator[Tensor]:
+    yield from tensor.reshape(-1).split(_CHUNK)
