@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+_SMALL = 1 << 15  # Entries up to which it is cheaper to join pairs to one product than to pass over the sum for each.
+
 
 def gram(pairs: Iterable[tuple[Tensor, Tensor]], total: Tensor | None = None) -> Tensor:
     """Sum of ``a @ b.T`` over pairs of matrices.
@@ -28,12 +30,20 @@ def gram(pairs: Iterable[tuple[Tensor, Tensor]], total: Tensor | None = None) ->
     ----------
     Ainsworth et al. 2023, section 3.2; Sharma et al. 2024, appendix A.
     """
+    small: list[tuple[Tensor, Tensor]] = []
     for a, b in pairs:
-        dtype = torch.promote_types(
-            torch.promote_types(a.dtype, b.dtype), torch.float32 if total is None else total.dtype
-        )
-        a, b = a.to(dtype), b.to(dtype)
-        total = a @ b.T if total is None else total.to(dtype).addmm_(a, b.T)
+        if a.numel() <= _SMALL:
+            small.append((a, b))
+        else:
+            total = _add(total, a, b)
+    if small:
+        total = _add(total, *(torch.cat(side, dim=1) for side in zip(*small, strict=True)))
     if total is None:
         raise ValueError("gram needs at least one pair of matrices")
     return total
+
+
+def _add(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32 if total is None else total.dtype)
+    a, b = a.to(dtype), b.to(dtype)
+    return a @ b.T if total is None else total.to(dtype).addmm_(a, b.T)

@@ -24,8 +24,7 @@ class Descent:
     """One start of weight matching.
 
     A group is visited again only if a group beside it has moved since: otherwise its assignment would be the same. A
-    sweep in which no group moves ends the run, after similarities that were built up by differences have been
-    computed anew and asked once more.
+    sweep in which no group moves ends the run, if float64 confirms the similarities that were built up by differences.
 
     Parameters
     ----------
@@ -65,11 +64,16 @@ class Descent:
             moved = False
             for chosen in self._independent([names[place] for place in self.generator.permutation(len(names))]):
                 moved |= yield from self._visit(chosen)
-            if not moved:
-                self.converged = not self.similarities.inexact
-                for name in list(self.similarities.inexact):
-                    self.similarities.forget(name)
-                    del self._seen[name]
+            self.converged = not moved and not self._forget_drifted()
+
+    def _forget_drifted(self) -> bool:
+        """Have similarities computed anew, and asked once more, that float64 does not confirm; True if there are."""
+        kept = self.similarities
+        drifted = [name for name in kept.differences if kept.drifted(name, self.indices[name])]
+        for name in drifted:
+            kept.forget(name)
+            del self._seen[name]
+        return bool(drifted)
 
     def _independent(self, order: Sequence[str]) -> Iterator[list[str]]:
         """Split an order into runs of groups of which none is beside another, and whose matrices may be kept."""
@@ -116,7 +120,8 @@ class Descent:
         first, second = self.problem.norms(name)
         unit = float(np.finfo(matrix.dtype).eps)
         if abs(gain) <= _DOUBT * unit * first[rows] @ (second[new[rows]] + second[old[rows]]):
-            gain = self.similarities.gain(name, old, new)
+            exact = self.similarities.exact
+            gain = float((exact(name, rows, new[rows]) - exact(name, rows, old[rows])).sum())
         if gain <= _TOLERANCE * math.sqrt(first @ first) * math.sqrt(second @ second):
             return False
         self.indices[name] = new

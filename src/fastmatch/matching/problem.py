@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -51,25 +51,23 @@ class Problem:
         axis with another as factors: their similarity is not a sum over columns that other groups move.
         """
         names = {group.name for group in self.spec.groups}
-        return {
-            name: tuple(Term(place, self._others(place, names)) for place in self.spec.matched(group))
-            for name, group in self.groups.items()
-            if not group.base
-            and not insides(self.spec, group)
-            and all(self._stands_alone(place, names) for place in self.spec.matched(group))
-        }
-
-    def _others(self, place: Occurrence, names: set[str]) -> tuple[int, ...]:
-        clusters = self.spec.tensors[place.tensor].clusters(names, self.spec.bases)
-        return tuple(axes[0] for axes in clusters if axes != (place.axis,))
-
-    def _stands_alone(self, place: Occurrence, names: set[str]) -> bool:
-        layout = self.spec.tensors[place.tensor]
-        return (
-            layout.clusters({place.group}, {}) == [(place.axis,)]
-            and place.companions & names == {place.group}
-            and all(len(axes) == 1 for axes in layout.clusters(names, self.spec.bases))
-        )
+        clusters = {name: self.spec.tensors[name].clusters(names, self.spec.bases) for name in self.parameters}
+        found = {}
+        for name, group in self.groups.items():
+            places = self.spec.matched(group)
+            axes = {(place.tensor, place.axis) for place in places}
+            if (
+                not group.base
+                and not insides(self.spec, group)
+                and len(axes) == len({tensor for tensor, _ in axes})
+                and all(place.companions & names == {name} for place in places)
+                and all(len(cluster) == 1 for place in places for cluster in clusters[place.tensor])
+            ):
+                found[name] = tuple(
+                    Term(place, tuple(axis for (axis,) in clusters[place.tensor] if axis != place.axis))
+                    for place in places
+                )
+        return found
 
     @cached_property
     def neighbours(self) -> dict[str, tuple[str, ...]]:
@@ -115,9 +113,5 @@ class Problem:
 
 def inner(a: Tensor, b: Tensor) -> float:
     """Inner product of two tensors of one shape, in float64."""
-    parts = zip(_flat(a), _flat(b), strict=True)
+    parts = zip(a.reshape(-1).split(_CHUNK), b.reshape(-1).split(_CHUNK), strict=True)
     return float(sum(torch.dot(x.double(), y.double()) for x, y in parts))
-
-
-def _flat(tensor: Tensor) -> Iterator[Tensor]:
-    yield from tensor.reshape(-1).split(_CHUNK)

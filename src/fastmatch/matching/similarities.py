@@ -12,7 +12,10 @@ from torch import Tensor
 from fastmatch import kernels
 from fastmatch.matching.problem import Problem, Term
 
-_ROWS = 1 << 22  # Entries of an exact gain that are widened to float64 at a time.
+_DIFFERENCES = 32  # After so many a matrix is computed anew.
+_SAMPLE = 64  # Entries of a matrix that are compared with their float64 values.
+_DRIFT = 16  # Times the unit roundoff and the units' norms: more than the rounding of one product.
+_ENTRIES = 1 << 22  # Of units that are widened to float64 at a time.
 Sources = tuple[Tensor, ...]  # For every other axis of a term, the position of b at each place.
 
 
@@ -46,18 +49,16 @@ class Positions:
 
     def _move(self, tensor: str, axis: int) -> Tensor:
         spec = self.problem.spec
-        layout = spec.tensors[tensor]
         moving = {name: self.indices[name] for name in self._groups[tensor, axis]}
-        if len(moving) == 1 and len(layout.axes[axis]) == 1 and len(layout.axes[axis][0].factors) == 1:
-            return torch.from_numpy(next(iter(moving.values())))
-        return next(torch.from_numpy(source) for axes, source in layout.moves(moving, spec.bases) if axes == (axis,))
+        moves = spec.tensors[tensor].moves(moving, spec.bases)
+        return next(torch.from_numpy(source) for axes, source in moves if axes == (axis,))
 
 
 class Similarities:
     """Gram matrices [units of a, units of b] of groups with terms, b's units in the order of its checkpoint.
 
-    When other groups moved, only the columns that moved are taken out and added again; a matrix that was built up so
-    is :attr:`inexact` to the rounding of these sums.
+    When other groups moved, only the columns that moved are taken out and added again. After many such differences a
+    matrix is computed anew; :meth:`drifted` tells what they did to its entries.
 
     Parameters
     ----------
@@ -72,17 +73,18 @@ class Similarities:
         self.positions = positions
         self.budget = budget
         self.still = still
-        self.inexact: set[str] = set()
+        self.differences: dict[str, int] = {}
         self._matrices: dict[str, tuple[Tensor, list[Sources]]] = {}
 
     def matrix(self, name: str) -> Tensor:
         """Similarity of a group under the present positions of the others, shape [n, n], float32 or float64."""
         terms = self.problem.terms[name]
         now = [self.positions.sources(term) for term in terms]
-        if name in self._matrices:
+        if name in self._matrices and self.differences.get(name, 0) < _DIFFERENCES:
             matrix, before = self._matrices.pop(name)
             matrix = kernels.gram(self._moved(name, before, now), matrix)
         else:
+            self.forget(name)
             matrix = self._full(name, now)
         self._matrices[name] = (matrix, now)
         self._trim()
@@ -91,10 +93,9 @@ class Similarities:
     def forget(self, name: str) -> None:
         """Compute a matrix anew when it is needed next."""
         self._matrices.pop(name, None)
-        self.inexact.discard(name)
+        self.differences.pop(name, None)
 
     def _full(self, name: str, now: Sequence[Sources]) -> Tensor:
-        self.inexact.discard(name)
         terms = list(zip(self.problem.terms[name], now, strict=True))
         if self.still is None:
             return kernels.gram(self._pair(term, sources) for term, sources in terms)
@@ -115,7 +116,7 @@ class Similarities:
                     beside = [other for other in range(len(term.others)) if other != place]
                     mixed = [(new if other < place else old)[other] for other in beside]
                     axes = [term.others[other] for other in beside]
-                    self.inexact.add(name)
+                    self.differences[name] = self.differences.get(name, 0) + 1
                     yield self._difference(term, axis, old[place], new[place], axes, mixed)
 
     def _difference(
@@ -134,18 +135,35 @@ class Similarities:
             matrix, _ = self._matrices.pop(next(iter(self._matrices)))
             size -= matrix.nbytes
 
-    def gain(self, name: str, old: np.ndarray, new: np.ndarray) -> float:
-        """What a new index array of a group gains over the old one, in float64 from the weights themselves."""
-        rows = torch.from_numpy(np.flatnonzero(old != new))
-        taken, added = torch.from_numpy(old)[rows], torch.from_numpy(new)[rows]
-        total = 0.0
+    def exact(self, name: str, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Entries of the similarity in float64, from the weights themselves, shape [number of rows]."""
+        total = np.zeros(len(rows))
         for term in self.problem.terms[name]:
-            a, b = self._pair(term, self.positions.sources(term))
-            for part in torch.arange(len(rows)).split(max(1, _ROWS // a.shape[1])):
-                left = _select(a, (0,), (rows[part],)).double()
-                right = _select(b, (0,), (added[part],)).double() - _select(b, (0,), (taken[part],)).double()
-                total += float((left * right).sum())
+            a, b = (state[term.place.tensor] for state in (self.problem.a, self.problem.b))
+            width = max(1, a.numel() // a.shape[term.place.axis])
+            for part in np.array_split(np.arange(len(rows)), 1 + len(rows) * width // _ENTRIES):
+                left = _units(term, a, rows[part], [], ())
+                right = _units(term, b, columns[part], term.others, self.positions.sources(term))
+                total[part] += (left.double() * right.double()).sum(1).cpu().numpy()
         return total
+
+    def drifted(self, name: str, index: np.ndarray) -> bool:
+        """Whether differences have put assigned entries of a kept matrix further off than rounding does."""
+        matrix, _ = self._matrices[name]
+        rows = np.unique(np.linspace(0, len(index) - 1, _SAMPLE).astype(np.int64))
+        columns = index[rows]
+        first, second = self.problem.norms(name)
+        error = np.abs(matrix[rows, columns].double().cpu().numpy() - self.exact(name, rows, columns))
+        return bool((error > _DRIFT * torch.finfo(matrix.dtype).eps * first[rows] * second[columns]).any())
+
+
+def _units(term: Term, tensor: Tensor, rows: np.ndarray, axes: Sequence[int], sources: Sequence[Tensor]) -> Tensor:
+    """Some of the units of a term; where they are positions of its axis, the others are not touched."""
+    chosen, axis = torch.from_numpy(rows), term.place.axis
+    if term.place.whole(tensor.shape[axis]):
+        units = _select(tensor, (axis, *axes), (chosen, *sources))
+        return units.movedim(axis, 0).reshape(len(rows), -1)
+    return _select(term.place.units(_select(tensor, axes, sources)), (0,), (chosen,))
 
 
 def _select(tensor: Tensor, axes: Sequence[int], sources: Sequence[Tensor]) -> Tensor:

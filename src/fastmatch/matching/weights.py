@@ -19,7 +19,7 @@ from fastmatch.matching.problem import Problem
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import PermutationSpec
 
-_BUDGET = 2 << 30  # Bytes of similarities kept at most, if the network is not smaller than that.
+_LEAST, _MOST = 256 << 20, 2 << 30  # Bytes of similarities that are kept: between these, the size of a network.
 
 
 def match_weights(
@@ -39,8 +39,8 @@ def match_weights(
     not matched. The objective is ``sum <a, P b>``; a group keeps its permutation unless that gains, in float64.
 
     Similarities are kept and brought up to date by the units that moved. Beyond the two networks this takes, at most,
-    the size of one of them (2 GiB if it is larger), and one parameter of each at a time; networks may be mappings that
-    read their tensors when asked for.
+    the size of one of them (256 MiB if that is less, 2 GiB if it is more), and two copies of one parameter at a time;
+    networks may be mappings that read their tensors when asked for.
 
     Parameters
     ----------
@@ -108,7 +108,8 @@ def _first(spec: PermutationSpec, start: Permutation | None) -> dict[str, np.nda
 def _descents(problem: Problem, first: dict[str, np.ndarray], seed: int, restarts: int) -> Iterator[Descent]:
     """Run all starts, as many side by side as there are cores; yields each in order, with its run behind it."""
     together = min(restarts, len(os.sched_getaffinity(0)))
-    budget = min(_BUDGET, sum(problem.b[name].nbytes for name in problem.parameters)) // together
+    size = sum(problem.b[name].nbytes for name in problem.parameters)
+    budget = max(_LEAST, min(_MOST, size)) // together
     still: dict[str, Tensor] | None = {} if restarts > 1 else None
     streams = enumerate(np.random.SeedSequence(seed).spawn(restarts))
     while chosen := list(itertools.islice(streams, together)):

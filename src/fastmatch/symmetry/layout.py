@@ -70,8 +70,15 @@ class Occurrence:
         boxes = (self.box, *(box for _, box, _ in self.bases))
         return frozenset(factor.group for box in boxes for factor in box.factors if factor.group is not None)
 
+    def whole(self, size: int) -> bool:
+        """Whether the units are the positions of an axis of this size, one for one."""
+        box = self.box
+        return not self.bases and not box.offset and len(box.factors) == 1 and box.factors[0].size == size
+
     def units(self, tensor: Tensor) -> Tensor:
         """Values of ``tensor`` in this place, shape [sizes of the bases..., units of the group, everything else]."""
+        if self.whole(tensor.shape[self.axis]):
+            return tensor.movedim(self.axis, 0).reshape(tensor.shape[self.axis], -1)
         boxes = {self.axis: self.box} | {axis: box for axis, box, _ in self.bases}
         shape: list[int] = []
         first: dict[int, int] = {}
@@ -95,8 +102,6 @@ class Occurrence:
 
 
 def _restrict(tensor: Tensor, axis: int, box: Box) -> Tensor:
-    if box.offset == 0 and [(factor.size, factor.stride) for factor in box.factors] == [(tensor.shape[axis], 1)]:
-        return tensor
     positions = box.positions().ravel()
     if np.array_equal(positions, np.arange(tensor.shape[axis])):
         return tensor
@@ -148,12 +153,22 @@ class TensorLayout:
     def moves(self, indices: Indices, bases: Bases) -> Iterator[tuple[tuple[int, ...], np.ndarray]]:
         """Axes that must be moved together, with the source of every place on them (int64, row-major)."""
         for cluster in self.clusters(indices, bases):
+            if len(cluster) == 1 and (group := self.mover(cluster[0], bases)) is not None:
+                yield cluster, indices[group].copy()
+                continue
             sizes = tuple(self.shape[axis] for axis in cluster)
             source = np.arange(math.prod(sizes))
             for boxes in itertools.product(*(self.axes[axis] for axis in cluster)):
                 old, new = _cell(boxes, sizes, indices, bases)
                 source[new.ravel()] = old.ravel()
             yield cluster, source
+
+    def mover(self, axis: int, bases: Bases) -> str | None:
+        """Group whose units are the positions of an axis, one for one; None if there is no such group."""
+        boxes = self.axes[axis]
+        if len(boxes) != 1 or len(boxes[0].factors) != 1 or boxes[0].factors[0].group in bases:
+            return None
+        return boxes[0].factors[0].group
 
     def clusters(self, moving: Collection[str], bases: Bases) -> list[tuple[int, ...]]:
         """Axes that hold some of these groups; those that must be moved together stand together."""

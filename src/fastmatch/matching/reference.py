@@ -1,0 +1,60 @@
+"""Weight matching as published: the plain algorithm that :func:`match_weights` must agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from fastmatch import kernels
+from fastmatch.symmetry import PermutationSpec
+
+_ROUNDING = 1e-6  # Of the similarities that an exchange gives and takes: what float32 sums cannot tell.
+
+
+def match_weights_plainly(
+    spec: PermutationSpec, a: Mapping[str, Tensor], b: Mapping[str, Tensor], *, seed: int = 0
+) -> tuple[dict[str, np.ndarray], int]:
+    """Every Gram matrix anew at every visit, every assignment cold by scipy, from the identity.
+
+    Parameters
+    ----------
+    spec
+        Of groups without a base.
+    a, b
+        State dicts.
+    seed
+        Of the order of groups, as in :func:`match_weights`.
+
+    Returns
+    -------
+    tuple
+        Index array of every group, and the number of sweeps.
+
+    References
+    ----------
+    Ainsworth et al. 2023, algorithm 1.
+    """
+    generator = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
+    groups = [group for group in spec.groups if spec.matched(group)]
+    current = {name: b[name] for name, layout in spec.tensors.items() if not layout.buffer}
+    indices = spec.identity()
+    sweeps, moved = 0, True
+    while moved:
+        moved = False
+        sweeps += 1
+        for choice in generator.permutation(len(groups)):
+            group = groups[choice]
+            places = spec.matched(group)
+            pairs = ((place.units(a[place.tensor]), place.units(current[place.tensor])) for place in places)
+            matrix = kernels.gram(pairs).cpu().numpy()
+            step = linear_sum_assignment(matrix, maximize=True)[1]
+            rows = np.flatnonzero(step != np.arange(group.size))
+            new, old = (matrix[rows, columns[rows]].astype(np.float64) for columns in (step, np.arange(group.size)))
+            if (new - old).sum() > _ROUNDING * (np.abs(new) + np.abs(old)).sum():
+                current |= spec.permute(current, {group.name: step}, [place.tensor for place in places])
+                indices[group.name] = indices[group.name][step]
+                moved = True
+    return indices, sweeps
