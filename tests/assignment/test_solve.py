@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastmatch.assignment import scipy_solver, solution, solve
+from fastmatch.assignment import certificate, scipy_solver, solve
 from fastmatch.errors import AssignmentError
 from tests.assignment.problems import KINDS, assert_optimal, optimum
 
@@ -46,7 +46,7 @@ def test_small_problems_reach_the_best_of_all_permutations(kind):
     assert_optimal(solve(matrix, maximize=False), matrix, False, min(sums))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     rows=st.integers(0, 64),
@@ -60,7 +60,7 @@ def test_any_problem_costs_what_scipy_finds(kind, rows, columns, seed, dtype, ma
     assert_optimal(solve(matrix, maximize=maximize), matrix, maximize, optimum(matrix, maximize))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(
     kind=st.sampled_from(sorted(KINDS)),
     rows=st.integers(1, 40),
@@ -92,6 +92,26 @@ def test_a_result_is_its_own_best_start(shape):
     np.testing.assert_allclose(cold.column_duals, warm.column_duals, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("noise", [0.0003, 0.003, 0.02, 1.0])
+@pytest.mark.parametrize("size", [40, 130, 420])
+def test_a_neighbouring_problem_is_a_start(size, noise, dtype):
+    matrix = problem("low rank", size, dtype=dtype)
+    moved = matrix + (noise * problem("normal", size, seed=1)).astype(dtype)
+    for maximize in (True, False):
+        start = solve(matrix, maximize=maximize)
+        assert_optimal(solve(moved, maximize=maximize, warm=start), moved, maximize, optimum(moved, maximize))
+
+
+@pytest.mark.parametrize("price", [1e3, 1e40, 1e150])
+@pytest.mark.parametrize("unit", [1e-28, 1.0, 1e28])
+def test_columns_that_no_row_would_take_may_have_any_price(unit, price):
+    matrix = (unit * problem("normal", 200)).astype(np.float32)
+    start = solve(matrix)
+    start.column_duals[::3] += price
+    assert_optimal(solve(matrix, warm=start), matrix, True, optimum(matrix, True))
+
+
 def test_a_start_is_not_changed():
     matrix = problem("normal", 30)
     start = solve(problem("normal", 30, seed=1))
@@ -102,7 +122,7 @@ def test_a_start_is_not_changed():
 
 
 def test_what_no_solver_certifies_is_said_not_to_be(monkeypatch):
-    monkeypatch.setattr(solution, "TOLERANCE", -1.0)
+    monkeypatch.setattr(certificate, "TOLERANCE", -1.0)
     matrix = problem("normal", 9)
     result = solve(matrix)
     assert not result.certified
@@ -117,7 +137,7 @@ def test_a_wrong_assignment_is_not_certified(monkeypatch):
 
 
 @pytest.mark.parametrize("size", [7, 90])
-@pytest.mark.parametrize("unit", [1e-300, 1e-200, 1e-35, 1e35, 1e140])
+@pytest.mark.parametrize("unit", [1e-300, 1e-200, 1e-35, 1e-30, 1e-28, 1e28, 1e30, 1e35, 1e140])
 def test_the_unit_of_the_entries_does_not_matter(unit, size):
     matrix = problem("normal", size)
     plain, scaled = solve(matrix), solve(unit * matrix)

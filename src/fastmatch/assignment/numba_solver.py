@@ -9,12 +9,11 @@ forest of shortest paths yields many augmentations. All duals are float64, whate
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from fastmatch.assignment.entropic import deviation, soften
+from fastmatch.assignment.compiled import compiled
+from fastmatch.assignment.entropic import anneal, deviation, soften
 from fastmatch.assignment.scans import (
     BLOCK,
-    OPTIONS,
     argmin,
     block_minimum,
     count_blocks,
@@ -30,13 +29,15 @@ from fastmatch.assignment.ties import settle
 _PATIENCE = 0.35  # A search goes on past an augmentation for this share of the scans that each has cost it so far.
 _SOFT = 48  # Entropic prices pay from this size.
 _LOST = 0.5  # A warm start that frees more than this share of the rows is worse than a cold one.
-_FLAT = 1e-30  # Deviations that float32 cannot work with begin here, and at its inverse.
+_FEW, _MANY = 0.3, 150  # A warm start that frees no more, as a share and in all, is searched from as it is.
+_WARM = 0.08  # Temperature of the one round from warm prices, in standard deviations of the costs.
+_FLAT = 1e-28  # Deviations that float32 cannot work with begin here, and at its inverse.
 _TIGHT = 1e-15  # Of the largest cost: an earlier pair this close to its row's cheapest column is kept.
 
-_settle = njit(**OPTIONS)(settle)
+_settle = compiled(settle)
 
 
-@njit(**OPTIONS)
+@compiled
 def _reduce_columns(cost: np.ndarray, sign: float, prices: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> None:
     """Price every column at its smallest cost and give it to that row, if the row has none yet."""
     size = len(rows)
@@ -57,18 +58,18 @@ def _reduce_columns(cost: np.ndarray, sign: float, prices: np.ndarray, columns: 
             rows[j] = -1
 
 
-@njit(**OPTIONS)
+@compiled
 def _start(cost: np.ndarray, sign: float, prices: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> None:
     """First prices, and what matching comes with them."""
     spread = deviation(cost) if len(rows) >= _SOFT else 0.0
     if _FLAT < spread < 1 / _FLAT:
-        soften(cost, sign, spread, prices)
+        anneal(cost, sign, spread, prices)
         columns[:] = rows[:] = -1
     else:
         _reduce_columns(cost, sign, prices, columns, rows)
 
 
-@njit(**OPTIONS)
+@compiled
 def _keep_tight(
     cost: np.ndarray, sign: float, slack: float, prices: np.ndarray, columns: np.ndarray, rows: np.ndarray
 ) -> None:
@@ -86,12 +87,22 @@ def _keep_tight(
             rows[j] = i
 
 
-@njit(**OPTIONS)
+@compiled
+def _restart(cost: np.ndarray, sign: float, prices: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> None:
+    """Bring earlier prices nearer to this matrix by one entropic round, and begin a matching anew."""
+    spread = deviation(cost)
+    if _FLAT < spread < 1 / _FLAT:
+        prices -= prices.max()
+        soften(cost, sign, _WARM * spread, prices)
+        columns[:] = rows[:] = -1
+
+
+@compiled
 def _free_rows(columns: np.ndarray) -> np.ndarray:
     return np.flatnonzero(columns < 0)
 
 
-@njit(**OPTIONS)
+@compiled
 def _reduce_rows(cost: np.ndarray, sign: float, prices: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> None:
     """Let free rows take their cheapest column, pricing it up to the second cheapest, for at most n scans."""
     size = len(rows)
@@ -123,7 +134,7 @@ def _reduce_rows(cost: np.ndarray, sign: float, prices: np.ndarray, columns: np.
         waiting = waiting[:later]
 
 
-@njit(**OPTIONS)
+@compiled
 def _search(
     cost: np.ndarray, sign: float, prices: np.ndarray, columns: np.ndarray, rows: np.ndarray, sources: np.ndarray
 ) -> int:
@@ -174,7 +185,7 @@ def _search(
     return found
 
 
-@njit(**OPTIONS)
+@compiled
 def _augment(start: int, end: int, parent: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> None:
     """Swap the matching along the path from a free row to a free column, if there is one."""
     j = end
@@ -184,7 +195,7 @@ def _augment(start: int, end: int, parent: np.ndarray, columns: np.ndarray, rows
         j, columns[i] = columns[i], j
 
 
-@njit(**OPTIONS)
+@compiled
 def _minimise(
     cost: np.ndarray, sign: float, slack: float, warm: bool, prices: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
@@ -192,8 +203,11 @@ def _minimise(
     rows = np.empty(size, dtype=np.int64)
     if warm:
         _keep_tight(cost, sign, slack, prices, columns, rows)
-    if not warm or (columns < 0).sum() > _LOST * size:
+    lost = (columns < 0).sum() if warm else size
+    if lost > _LOST * size:
         _start(cost, sign, prices, columns, rows)
+    elif lost > min(_FEW * size, _MANY):
+        _restart(cost, sign, prices, columns, rows)
     _reduce_rows(cost, sign, prices, columns, rows)
     while (columns < 0).any():
         _search(cost, sign, prices, columns, rows, _free_rows(columns))

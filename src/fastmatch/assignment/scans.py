@@ -12,16 +12,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
-from numba import njit
 from numba.extending import intrinsic
 
+from fastmatch.assignment.compiled import compiled
+
 BLOCK = 64
-OPTIONS: dict[str, Any] = {
-    "cache": True,
-    "nogil": True,
-    "error_model": "numpy",
-    "fastmath": {"nnan", "nsz", "contract"},
-}
 
 
 def _minnum(typing_context: Any, a: Any, b: Any) -> Any:
@@ -38,13 +33,13 @@ def _minnum(typing_context: Any, a: Any, b: Any) -> Any:
 least: Any = intrinsic(_minnum)
 
 
-@njit(**OPTIONS)
+@compiled
 def count_blocks(size: int) -> int:
     """Number of blocks that hold this many columns."""
     return (size + BLOCK - 1) // BLOCK
 
 
-@njit(**OPTIONS)
+@compiled
 def argmin(values: np.ndarray) -> int:
     """First place of the smallest value."""
     best = 0
@@ -54,7 +49,7 @@ def argmin(values: np.ndarray) -> int:
     return best
 
 
-@njit(**OPTIONS)
+@compiled
 def scan_minima(row: np.ndarray, sign: float, prices: np.ndarray, minima: np.ndarray) -> float:
     """Minimum of cost less price in every block of columns, and over all."""
     full = row.size // BLOCK
@@ -72,7 +67,7 @@ def scan_minima(row: np.ndarray, sign: float, prices: np.ndarray, minima: np.nda
     return minima[argmin(minima)]
 
 
-@njit(**OPTIONS)
+@compiled
 def two_smallest(row: np.ndarray, sign: float, prices: np.ndarray, minima: np.ndarray) -> tuple[float, int, float, int]:
     """Smallest and second smallest cost less price, with their columns."""
     scan_minima(row, sign, prices, minima)
@@ -96,7 +91,7 @@ def two_smallest(row: np.ndarray, sign: float, prices: np.ndarray, minima: np.nd
     return first, column, second, other
 
 
-@njit(**OPTIONS)
+@compiled
 def relax(
     row: np.ndarray,
     sign: float,
@@ -130,7 +125,7 @@ def relax(
         minima[full] = smallest
 
 
-@njit(**OPTIONS)
+@compiled
 def first_at(distance: np.ndarray, block: int, smallest: float) -> int:
     """First column of a whole block whose distance is the smallest."""
     first = BLOCK
@@ -139,7 +134,7 @@ def first_at(distance: np.ndarray, block: int, smallest: float) -> int:
     return block * BLOCK + first
 
 
-@njit(**OPTIONS)
+@compiled
 def block_minimum(distance: np.ndarray, block: int) -> float:
     """Smallest distance of a whole block."""
     smallest = np.inf

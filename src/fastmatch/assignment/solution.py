@@ -1,15 +1,13 @@
-"""The answer of every solver, with the certificate that it is optimal."""
+"""What goes into the solvers and comes out of them."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 TOLERANCE = 1e-12  # Largest gap of a certified assignment, times the number of places and the largest |entry|.
-_EPSILON = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True)
@@ -63,22 +61,3 @@ class Solved(NamedTuple):
     columns: np.ndarray
     row_duals: np.ndarray
     column_duals: np.ndarray
-
-
-def certify(matrix: np.ndarray, sign: float, scale: float, solved: Solved) -> Assignment:
-    """Certificate of a solved square problem, whose row duals must be the minima over ``sign * matrix - column_duals``.
-
-    The duals are then feasible, so the gap is the total slack of the assigned pairs, summed without cancellation. Duals
-    far larger than the entries swallow these in rounding: by at most the unit roundoff times the sum of all |duals|, of
-    which the bound below is Cauchy's.
-    """
-    columns, row_duals, column_duals = solved
-    entries = matrix[np.arange(len(columns)), columns].astype(np.float64)
-    slack = sign * entries - row_duals - column_duals[columns]
-    gap, size = float(slack.sum()), len(columns)
-    rounding = _EPSILON * math.sqrt(2 * size * float(row_duals @ row_duals + column_duals @ column_duals))
-    certified = abs(gap) + rounding <= TOLERANCE * size * scale
-    if sign < 0:
-        row_duals, column_duals = -row_duals, -column_duals
-    violation = float(slack.max(initial=0.0))
-    return Assignment(columns, row_duals, column_duals, float(entries.sum()), gap, violation, certified)

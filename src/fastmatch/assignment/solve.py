@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastmatch.assignment.rectangular import cut, pad, pad_start
-from fastmatch.assignment.solution import Assignment, Solved, Start, certify
+from fastmatch.assignment.solution import Assignment, Solved, Start
 from fastmatch.errors import AssignmentError
 
 METHODS = ("auto", "numba", "lapjv", "scipy")
@@ -87,6 +87,7 @@ def _solve_square(matrix: np.ndarray, sign: float, warm: Start | None, method: s
         return _solve_numba(matrix, sign, scale, warm)
     if method == "lapjv":
         from fastmatch.assignment import lapjv_solver
+        from fastmatch.assignment.certificate import certify
 
         result = certify(matrix, sign, scale, lapjv_solver.solve(matrix, sign))
         if result.certified:
@@ -96,12 +97,14 @@ def _solve_square(matrix: np.ndarray, sign: float, warm: Start | None, method: s
 
 def _solve_scipy(matrix: np.ndarray, sign: float, scale: float) -> Assignment:
     from fastmatch.assignment import scipy_solver
+    from fastmatch.assignment.certificate import certify
 
     return certify(matrix, sign, scale, scipy_solver.solve(matrix, sign))
 
 
 def _solve_numba(matrix: np.ndarray, sign: float, scale: float, warm: Start | None) -> Assignment:
     from fastmatch.assignment import dead, numba_solver
+    from fastmatch.assignment.certificate import certify
 
     start = _start(warm, sign) if warm is not None else dead.pair_dead(matrix, scale) if sign < 0 else None
     if start is not None:
