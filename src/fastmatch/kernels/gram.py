@@ -36,7 +36,9 @@ def gram(pairs: Iterable[tuple[Tensor, Tensor]], total: Tensor | None = None) ->
             small.append((a, b))
         else:
             total = _add(total, a, b)
-    if small:
+    if len(small) == 1:
+        total = _add(total, *small[0])
+    elif small:
         total = _add(total, *(torch.cat(side, dim=1) for side in zip(*small, strict=True)))
     if total is None:
         raise ValueError("gram needs at least one pair of matrices")

@@ -9,9 +9,10 @@ import numpy as np
 from torch import Tensor
 
 from fastmatch.assignment import Assignment
+from fastmatch.matching.comparison import Positions
 from fastmatch.matching.joint import Similarity, grams, insides, solve_group
 from fastmatch.matching.problem import Problem, inner
-from fastmatch.matching.similarities import Positions, Similarities
+from fastmatch.matching.similarities import Similarities
 from fastmatch.symmetry import Group
 
 MAX_SWEEPS = 200
@@ -44,7 +45,7 @@ class Descent:
     ) -> None:
         self.problem = problem
         self.generator = generator
-        self.positions = Positions(problem, start)
+        self.positions = Positions(problem.spec, start)
         self.similarities = Similarities(problem, self.positions, budget, still)
         self.sweeps = 0
         self.converged = False
@@ -80,7 +81,7 @@ class Descent:
         run: list[str] = []
         for name in order:
             beside = self.problem.neighbours[name]
-            size = 4 * sum(self.problem.groups[other].size ** 2 for other in (*run, name))
+            size = 8 * sum(self.problem.groups[other].size ** 2 for other in (*run, name))
             if run and (size > self.similarities.budget or any(other in beside for other in run)):
                 yield run
                 run = []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,19 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastmatch.matching.comparison import Comparison, State, Term, unit_norms
 from fastmatch.matching.joint import insides
-from fastmatch.symmetry import Group, Indices, Occurrence, PermutationSpec
+from fastmatch.symmetry import Group, Indices, PermutationSpec
 
-State = Mapping[str, Tensor]
-_CHUNK = 1 << 22  # Entries that are widened to float64 at a time.
-
-
-@dataclass(frozen=True)
-class Term:
-    """One summand of a group's similarity: its units in one parameter, along the axes that other groups move."""
-
-    place: Occurrence
-    others: tuple[int, ...]
+_CHUNK = 1 << 18  # Entries that are widened to float64 at a time.
 
 
 @dataclass(frozen=True)
@@ -45,7 +36,7 @@ class Problem:
 
     @cached_property
     def terms(self) -> dict[str, tuple[Term, ...]]:
-        """Summands of the groups whose similarity depends on other groups alone, by group.
+        """Summands of the groups whose similarity depends on other groups alone; first those that none moves.
 
         Left out are groups with a base or with insides, those on two axes of one parameter, and those that share an
         axis with another as factors: their similarity is not a sum over columns that other groups move.
@@ -63,10 +54,11 @@ class Problem:
                 and all(place.companions & names == {name} for place in places)
                 and all(len(cluster) == 1 for place in places for cluster in clusters[place.tensor])
             ):
-                found[name] = tuple(
+                terms = (
                     Term(place, tuple(axis for (axis,) in clusters[place.tensor] if axis != place.axis))
                     for place in places
                 )
+                found[name] = tuple(sorted(terms, key=lambda term: len(term.others)))
         return found
 
     @cached_property
@@ -85,22 +77,25 @@ class Problem:
             found[name] = tuple(sorted(around - {name} if name in self.terms else around))
         return found
 
+    def comparison(self, name: str) -> Comparison:
+        """Units of a group with terms."""
+        return Comparison(self.a, self.b, self.terms[name])
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of the parameters of one network."""
+        return sum(self.b[name].nbytes for name in self.parameters)
+
     def norms(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Euclidean norm of the weights of every unit of a and of b, float64, shape [bases..., units]."""
         if name not in self._norms:
-            self._norms[name] = (self._unit_norms(name, self.a), self._unit_norms(name, self.b))
+            places = self.spec.matched(self.groups[name])
+            self._norms[name] = (unit_norms(self.a, places), unit_norms(self.b, places))
         return self._norms[name]
 
     @cached_property
     def _norms(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         return {}
-
-    def _unit_norms(self, name: str, state: State) -> np.ndarray:
-        squares = torch.zeros(self.spec.shape(self.groups[name]), dtype=torch.float64)
-        for place in self.spec.matched(self.groups[name]):
-            units = place.units(state[place.tensor])
-            squares += torch.linalg.vector_norm(units, dim=-1, dtype=torch.float64).square().cpu()
-        return squares.sqrt().numpy()
 
     def products(self, indices: Indices) -> dict[str, float]:
         """Inner product of every parameter of a with that of b under ``indices``, in float64; one at a time."""
@@ -113,5 +108,7 @@ class Problem:
 
 def inner(a: Tensor, b: Tensor) -> float:
     """Inner product of two tensors of one shape, in float64."""
+    if a.numel() <= _CHUNK:
+        return float(torch.dot(a.double().reshape(-1), b.double().reshape(-1)))
     parts = zip(a.reshape(-1).split(_CHUNK), b.reshape(-1).split(_CHUNK), strict=True)
     return float(sum(torch.dot(x.double(), y.double()) for x, y in parts))

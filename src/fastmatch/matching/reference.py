@@ -17,7 +17,7 @@ _ROUNDING = 1e-6  # Of the similarities that an exchange gives and takes: what f
 def match_weights_plainly(
     spec: PermutationSpec, a: Mapping[str, Tensor], b: Mapping[str, Tensor], *, seed: int = 0
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Every Gram matrix anew at every visit, every assignment cold by scipy, from the identity.
+    """Everything anew at every visit: b permuted, its Gram matrices, the assignment cold by scipy; from the identity.
 
     Parameters
     ----------
@@ -39,7 +39,6 @@ def match_weights_plainly(
     """
     generator = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
     groups = [group for group in spec.groups if spec.matched(group)]
-    current = {name: b[name] for name, layout in spec.tensors.items() if not layout.buffer}
     indices = spec.identity()
     sweeps, moved = 0, True
     while moved:
@@ -48,13 +47,13 @@ def match_weights_plainly(
         for choice in generator.permutation(len(groups)):
             group = groups[choice]
             places = spec.matched(group)
+            current = spec.permute(b, indices, [place.tensor for place in places])
             pairs = ((place.units(a[place.tensor]), place.units(current[place.tensor])) for place in places)
             matrix = kernels.gram(pairs).cpu().numpy()
             step = linear_sum_assignment(matrix, maximize=True)[1]
             rows = np.flatnonzero(step != np.arange(group.size))
             new, old = (matrix[rows, columns[rows]].astype(np.float64) for columns in (step, np.arange(group.size)))
             if (new - old).sum() > _ROUNDING * (np.abs(new) + np.abs(old)).sum():
-                current |= spec.permute(current, {group.name: step}, [place.tensor for place in places])
                 indices[group.name] = indices[group.name][step]
                 moved = True
     return indices, sweeps

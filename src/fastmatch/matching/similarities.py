@@ -2,56 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from fastmatch import kernels
-from fastmatch.matching.problem import Problem, Term
+from fastmatch.matching.comparison import Positions, Surroundings
+from fastmatch.matching.problem import Problem
 
 _DIFFERENCES = 32  # After so many a matrix is computed anew.
-_SAMPLE = 64  # Entries of a matrix that are compared with their float64 values.
+_SAMPLE = 16  # Entries of a matrix that are compared with their float64 values.
 _DRIFT = 16  # Times the unit roundoff and the units' norms: more than the rounding of one product.
-_ENTRIES = 1 << 22  # Of units that are widened to float64 at a time.
-Sources = tuple[Tensor, ...]  # For every other axis of a term, the position of b at each place.
-
-
-@dataclass
-class Positions:
-    """Where groups take their units from, and what that means for the axes of parameters.
-
-    An index array is replaced, never changed: one that is the same object says that its group did not move.
-    """
-
-    problem: Problem
-    indices: dict[str, np.ndarray]
-    _known: dict[tuple[str, int], tuple[tuple[np.ndarray, ...], Tensor]] = field(default_factory=dict)
-    _groups: dict[tuple[str, int], tuple[str, ...]] = field(default_factory=dict)
-
-    def sources(self, term: Term) -> Sources:
-        """Positions along the other axes of a term; the same objects where nothing moved since the last call."""
-        return tuple(self._source(term.place.tensor, axis) for axis in term.others)
-
-    def _source(self, tensor: str, axis: int) -> Tensor:
-        place = (tensor, axis)
-        if place not in self._groups:
-            factors = (factor for box in self.problem.spec.tensors[tensor].axes[axis] for factor in box.factors)
-            names = dict.fromkeys(str(factor.group) for factor in factors if factor.group in self.indices)
-            self._groups[place] = tuple(names)
-        arrays = tuple(self.indices[name] for name in self._groups[place])
-        known = self._known.get(place)
-        if known is None or any(old is not new for old, new in zip(known[0], arrays, strict=True)):
-            known = self._known[place] = (arrays, self._move(tensor, axis))
-        return known[1]
-
-    def _move(self, tensor: str, axis: int) -> Tensor:
-        spec = self.problem.spec
-        moving = {name: self.indices[name] for name in self._groups[tensor, axis]}
-        moves = spec.tensors[tensor].moves(moving, spec.bases)
-        return next(torch.from_numpy(source) for axes, source in moves if axes == (axis,))
+_ROWS = 64  # Units that are compared in float64 at a time.
 
 
 class Similarities:
@@ -74,15 +36,16 @@ class Similarities:
         self.budget = budget
         self.still = still
         self.differences: dict[str, int] = {}
-        self._matrices: dict[str, tuple[Tensor, list[Sources]]] = {}
+        self._matrices: dict[str, tuple[Tensor, Surroundings]] = {}
 
     def matrix(self, name: str) -> Tensor:
         """Similarity of a group under the present positions of the others, shape [n, n], float32 or float64."""
-        terms = self.problem.terms[name]
-        now = [self.positions.sources(term) for term in terms]
+        comparison = self.problem.comparison(name)
+        now = comparison.surroundings(self.positions)
         if name in self._matrices and self.differences.get(name, 0) < _DIFFERENCES:
             matrix, before = self._matrices.pop(name)
-            matrix = kernels.gram(self._moved(name, before, now), matrix)
+            matrix = kernels.gram(comparison.differences(before, now), matrix)
+            self.differences[name] = self.differences.get(name, 0) + 1
         else:
             self.forget(name)
             matrix = self._full(name, now)
@@ -95,57 +58,27 @@ class Similarities:
         self._matrices.pop(name, None)
         self.differences.pop(name, None)
 
-    def _full(self, name: str, now: Sequence[Sources]) -> Tensor:
-        terms = list(zip(self.problem.terms[name], now, strict=True))
-        if self.still is None:
-            return kernels.gram(self._pair(term, sources) for term, sources in terms)
-        if name not in self.still and any(not term.others for term, _ in terms):
-            self.still[name] = kernels.gram(self._pair(term, ()) for term, _ in terms if not term.others)
-        total = self.still[name].clone() if name in self.still else None
-        return kernels.gram((self._pair(term, sources) for term, sources in terms if term.others), total)
-
-    def _pair(self, term: Term, sources: Sources) -> tuple[Tensor, Tensor]:
-        a, b = (state[term.place.tensor] for state in (self.problem.a, self.problem.b))
-        return term.place.units(a), term.place.units(_select(b, term.others, sources))
-
-    def _moved(self, name: str, before: Sequence[Sources], now: Sequence[Sources]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pairs whose Gram matrices change the similarity from what it was to what it is, axis after axis."""
-        for term, old, new in zip(self.problem.terms[name], before, now, strict=True):
-            for place, axis in enumerate(term.others):
-                if old[place] is not new[place]:
-                    beside = [other for other in range(len(term.others)) if other != place]
-                    mixed = [(new if other < place else old)[other] for other in beside]
-                    axes = [term.others[other] for other in beside]
-                    self.differences[name] = self.differences.get(name, 0) + 1
-                    yield self._difference(term, axis, old[place], new[place], axes, mixed)
-
-    def _difference(
-        self, term: Term, axis: int, old: Tensor, new: Tensor, axes: Sequence[int], sources: Sequence[Tensor]
-    ) -> tuple[Tensor, Tensor]:
-        a, b = (state[term.place.tensor] for state in (self.problem.a, self.problem.b))
-        places = (old != new).nonzero().squeeze(1)
-        wide = torch.promote_types(b.dtype, torch.float32)
-        added, taken = (_select(b, (axis,), (source[places],)).to(wide) for source in (new, old))
-        change = _select(added.sub_(taken), axes, sources)
-        return term.place.units(_select(a, (axis,), (places,))), term.place.units(change)
+    def _full(self, name: str, now: Surroundings) -> Tensor:
+        comparison = self.problem.comparison(name)
+        still = [not term.others for term in self.problem.terms[name]]
+        if self.still is None or all(still) or not any(still):
+            return kernels.gram(comparison.pairs(now, "all"))
+        if name not in self.still:
+            self.still[name] = kernels.gram(comparison.pairs(now, "still"))
+        return kernels.gram(comparison.pairs(now, "moving"), self.still[name].clone())
 
     def _trim(self) -> None:
         size = sum(matrix.nbytes for matrix, _ in self._matrices.values())
         while size > self.budget and len(self._matrices) > 1:
-            matrix, _ = self._matrices.pop(next(iter(self._matrices)))
-            size -= matrix.nbytes
+            oldest = next(iter(self._matrices))
+            size -= self._matrices[oldest][0].nbytes
+            self.forget(oldest)
 
     def exact(self, name: str, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Entries of the similarity in float64, from the weights themselves, shape [number of rows]."""
-        total = np.zeros(len(rows))
-        for term in self.problem.terms[name]:
-            a, b = (state[term.place.tensor] for state in (self.problem.a, self.problem.b))
-            width = max(1, a.numel() // a.shape[term.place.axis])
-            for part in np.array_split(np.arange(len(rows)), 1 + len(rows) * width // _ENTRIES):
-                left = _units(term, a, rows[part], [], ())
-                right = _units(term, b, columns[part], term.others, self.positions.sources(term))
-                total[part] += (left.double() * right.double()).sum(1).cpu().numpy()
-        return total
+        comparison, now = self.problem.comparison(name), self._matrices[name][1]
+        parts = (slice(start, start + _ROWS) for start in range(0, len(rows), _ROWS))
+        return np.concatenate([comparison.exact(now, rows[part], columns[part]) for part in parts])
 
     def drifted(self, name: str, index: np.ndarray) -> bool:
         """Whether differences have put assigned entries of a kept matrix further off than rounding does."""
@@ -155,18 +88,3 @@ class Similarities:
         first, second = self.problem.norms(name)
         error = np.abs(matrix[rows, columns].double().cpu().numpy() - self.exact(name, rows, columns))
         return bool((error > _DRIFT * torch.finfo(matrix.dtype).eps * first[rows] * second[columns]).any())
-
-
-def _units(term: Term, tensor: Tensor, rows: np.ndarray, axes: Sequence[int], sources: Sequence[Tensor]) -> Tensor:
-    """Some of the units of a term; where they are positions of its axis, the others are not touched."""
-    chosen, axis = torch.from_numpy(rows), term.place.axis
-    if term.place.whole(tensor.shape[axis]):
-        units = _select(tensor, (axis, *axes), (chosen, *sources))
-        return units.movedim(axis, 0).reshape(len(rows), -1)
-    return _select(term.place.units(_select(tensor, axes, sources)), (0,), (chosen,))
-
-
-def _select(tensor: Tensor, axes: Sequence[int], sources: Sequence[Tensor]) -> Tensor:
-    for axis, source in zip(axes, sources, strict=True):
-        tensor = tensor.index_select(axis, source.to(tensor.device))
-    return tensor
