@@ -1,6 +1,7 @@
 """fastmatch: find the permutations that align networks, certify them, and measure what they buy."""
 
 from fastmatch import assignment, kernels, networks
+from fastmatch.checkpoints import Stream
 from fastmatch.data import DataSet, Split, check_fit, load_data
 from fastmatch.data import is_builtin as is_builtin_data
 from fastmatch.errors import AlignmentError, CheckpointError, DataError, FastmatchError
@@ -25,6 +26,7 @@ __all__ = [
     "Permutation",
     "PermutationSpec",
     "Split",
+    "Stream",
     "assignment",
     "barrier",
     "certify",

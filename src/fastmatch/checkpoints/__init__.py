@@ -2,5 +2,6 @@
 
 from fastmatch.checkpoints.card import CARD_FORMAT, Card
 from fastmatch.checkpoints.store import StoredCheckpoint, check_suffix, read, write
+from fastmatch.checkpoints.stream import Stream
 
-__all__ = ["CARD_FORMAT", "Card", "StoredCheckpoint", "check_suffix", "read", "write"]
+__all__ = ["CARD_FORMAT", "Card", "StoredCheckpoint", "Stream", "check_suffix", "read", "write"]

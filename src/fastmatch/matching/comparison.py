@@ -14,6 +14,7 @@ from fastmatch.symmetry import Occurrence, PermutationSpec
 State = Mapping[str, Tensor]
 Sources = tuple[Tensor, ...]  # For every other axis of a term, the position of b at each place.
 Surroundings = list[Sources]  # For every term; what did not move is the same object.
+_ENTRIES = 1 << 25  # Of a parameter that are compared at a time.
 Part = Literal["all", "still", "moving"]
 Pairs = Iterator[tuple[Tensor, Tensor]]  # Matrices [units, columns] of a and b whose products are to be summed.
 
@@ -62,7 +63,7 @@ class Positions:
 
 
 class Comparison:
-    """Units of one group of a and of b; nothing is kept, so that networks may lie on disk."""
+    """Units of one group of a and of b; nothing of them is kept, so that networks may lie on disk."""
 
     def __init__(self, a: State, b: State, terms: Sequence[Term]) -> None:
         self.a = a
@@ -76,27 +77,34 @@ class Comparison:
     def pairs(self, now: Surroundings, part: Part) -> Pairs:
         """All columns, or those of the terms that other groups move, or of those that none does."""
         for term, sources in zip(self.terms, now, strict=True):
-            if part == "all" or bool(term.others) == (part == "moving"):
+            if not term.others and part != "moving":
                 a, b = self._tensors(term)
-                yield term.place.units(a), term.place.units(_select(b, term.others, sources))
+                yield term.place.units(a), term.place.units(b)
+            elif term.others and part != "still":
+                every = torch.arange(len(sources[0]), device=sources[0].device)
+                yield from self._columns(term, every, (sources[0],), sources[1:])
 
     def differences(self, before: Surroundings, now: Surroundings) -> Pairs:
         """Columns that change a sum from what it was to what it is: those that moved, axis after axis."""
         for term, old, new in zip(self.terms, before, now, strict=True):
-            for place in range(len(term.others)):
+            for place, axis in enumerate(term.others):
                 if old[place] is not new[place]:
-                    yield self._difference(term, place, (*new[:place], *old[place:]), new[place])
+                    moved = (old[place] != new[place]).nonzero().squeeze(1)
+                    others = (axis, *(other for other in term.others if other != axis))
+                    turned = term._replace(others=others)
+                    yield from self._columns(turned, moved, (new[place], old[place]), (*new[:place], *old[place + 1 :]))
 
-    def _difference(self, term: Term, place: int, old: Sources, new: Tensor) -> tuple[Tensor, Tensor]:
-        """Along one of the other axes from the old sources to a new one."""
+    def _columns(self, term: Term, places: Tensor, sources: Sequence[Tensor], rest: Sources) -> Pairs:
+        """Some places of the first other axis, some at a time: of a, and of b from one source less another if given."""
         a, b = self._tensors(term)
-        axis, before = term.others[place], old[place]
-        moved = (before != new).nonzero().squeeze(1)
+        axis = term.others[0]
         wide = torch.promote_types(b.dtype, torch.float32)
-        added, taken = (_select(b, (axis,), (source[moved],)).to(wide) for source in (new, before))
-        rest = [(term.others[other], old[other]) for other in range(len(old)) if other != place]
-        change = _select(added.sub_(taken), [axis for axis, _ in rest], [source for _, source in rest])
-        return term.place.units(_select(a, (axis,), (moved,))), term.place.units(change)
+        for part in places.split(max(1, _ENTRIES * a.shape[axis] // a.numel())):
+            change = _select(b, (axis,), (sources[0][part],)).to(wide)
+            for source in sources[1:]:
+                change -= _select(b, (axis,), (source[part],)).to(wide)
+            change = _select(change, term.others[1:], rest)
+            yield term.place.units(_select(a, (axis,), (part,))), term.place.units(change)
 
     def exact(self, now: Surroundings, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Entries of the similarity in float64, shape [number of rows]."""
