@@ -23,7 +23,13 @@ LEVELS = [
     {"training", "plots"},
     {"cli"},
 ]
-HOME = {"click": {"cli"}, "rich": {"cli"}, "matplotlib": {"plots"}, "scipy": {"assignment"}, "lapjv": {"assignment"}}
+HOME = {
+    "click": {"cli"},
+    "rich": {"cli"},
+    "matplotlib": {"plots"},
+    "scipy": {"assignment", "matching"},
+    "lapjv": {"assignment"},
+}
 
 
 def _modules():

@@ -62,3 +62,19 @@ def test_gram_reads_a_generator_and_changes_no_input():
 def test_gram_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one pair"):
         gram([])
+
+
+@pytest.mark.parametrize("widths", [(1,), (3, 40, 2000, 5), (9000, 9000), ()])
+def test_gram_adds_to_a_sum_in_place(widths):
+    pairs = matrices(7, widths, torch.float32)
+    before = torch.randn(7, 7)
+    total = before.clone()
+    assert gram(iter(pairs), total) is total
+    np.testing.assert_allclose(total.numpy(), before.double().numpy() + exact(pairs), rtol=0, atol=2e-3)
+
+
+def test_gram_widens_a_sum_that_is_too_narrow():
+    total = torch.zeros(3, 3)
+    wide = gram(matrices(3, (2,), torch.float64), total)
+    assert wide.dtype == torch.float64
+    assert not total.any()

@@ -20,6 +20,7 @@ from fastmatch.errors import OptionError
     epilog="""\b
 Example:
   fastmatch align a.pt b.pt --method activation
+  fastmatch align a.pt b.pt --method weight --start alignment.safetensors
   fastmatch align a.safetensors b.safetensors --model "vgg16(width=16)" --data cifar10 --method weight --restarts 10"""
 )
 @click.argument("a")
@@ -33,6 +34,7 @@ Example:
     help="Of activations.",
 )
 @click.option("--restarts", default=1, show_default=True, help="Starts of weight matching; the best objective wins.")
+@click.option("--start", metavar="FILE", help="Alignment that weight matching begins with, such as one by activations.")
 @options.seed
 @options.model
 @options.data
@@ -50,6 +52,7 @@ def align(
     method: str,
     similarity: Literal["pearson", "linear"],
     restarts: int,
+    start: str | None,
     seed: int,
     model: str | None,
     data: str | None,
@@ -69,6 +72,9 @@ def align(
     check_targets(output, aligned, json_path, inputs=[path for path in (a, b, spec_path) if path])
     if method == "activation" and tracing == "run":
         raise OptionError("activations are observed on the exported network; use --method weight with --tracing run")
+    if method == "activation" and (start or restarts != 1):
+        raise OptionError("activation matching has one answer; use --start and --restarts with --method weight")
+    begin = fastmatch.Permutation.load(start) if start else None
     training = require_data(first, data, data_dir, limit) if method == "activation" else None
     dataset = training or find_data(first, data, data_dir)
     inputs = example_inputs(first, dataset)
@@ -90,15 +96,21 @@ def align(
             )
         else:
             match = fastmatch.match_weights(
-                spec, first.state_dict, second.state_dict, seed=seed, restarts=restarts, progress=tick
+                spec,
+                first.state_dict,
+                second.state_dict,
+                seed=seed,
+                restarts=restarts,
+                start=begin,
+                progress=tick,
             )
     certificate = fastmatch.certify(spec, second.module, second.state_dict, match.permutation.indices, inputs)
     certificate.require("the alignment found")
     result = {**match.to_json(), "certificate": certificate.to_json()}
     source = dataset.name if dataset is not None else None
     sides = {"a": _origin(first, output), "b": _origin(second, output), "model": first.model, "data": source}
-    chosen = {"method": method, "similarity": similarity, "restarts": restarts, "seed": seed, "limit": limit}
-    chosen |= {"spec": spec_path, "freeze": list(freeze), "tracing": tracing}
+    chosen = {"method": method, "similarity": similarity, "restarts": restarts, "start": start, "seed": seed}
+    chosen |= {"limit": limit, "spec": spec_path, "freeze": list(freeze), "tracing": tracing}
     metadata = {**sides, "options": chosen, "match": result}
     fastmatch.Permutation(spec, match.permutation.indices, metadata).save(output)
     if aligned:

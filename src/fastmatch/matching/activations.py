@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
-from fastmatch import kernels
+from fastmatch import assignment, kernels
 from fastmatch.data import Split, batch_count
 from fastmatch.errors import DataError, OptionError, SymmetryError
 from fastmatch.matching.joint import Similarity as JointSimilarity
@@ -150,7 +150,9 @@ def _matrix(moments: kernels.Moments, similarity: Similarity) -> np.ndarray:
 
 def _solve(spec: PermutationSpec, matrices: Mapping[str, np.ndarray], done: Collection[str]) -> dict[str, np.ndarray]:
     """Exact assignments of the groups that were observed, from the outermost to those inside."""
-    indices: dict[str, np.ndarray] = {}
+    alone = [name for name in matrices if not spec.group(name).base and not insides(spec, spec.group(name))]
+    answers = assignment.solve_batch([matrices[name] for name in alone])
+    indices = {name: answer.columns for name, answer in zip(alone, answers, strict=True)}
     for group in sorted(spec.groups, key=lambda group: len(group.base)):
         seen = any(part.name in matrices for part in (group, *insides(spec, group)))
         if seen and group.name not in indices and group.name not in done:

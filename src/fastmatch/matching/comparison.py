@@ -81,8 +81,7 @@ class Comparison:
                 a, b = self._tensors(term)
                 yield term.place.units(a), term.place.units(b)
             elif term.others and part != "still":
-                every = torch.arange(len(sources[0]), device=sources[0].device)
-                yield from self._columns(term, every, (sources[0],), sources[1:])
+                yield from self._columns(term, None, sources[:1], sources[1:])
 
     def differences(self, before: Surroundings, now: Surroundings) -> Pairs:
         """Columns that change a sum from what it was to what it is: those that moved, axis after axis."""
@@ -94,17 +93,24 @@ class Comparison:
                     turned = term._replace(others=others)
                     yield from self._columns(turned, moved, (new[place], old[place]), (*new[:place], *old[place + 1 :]))
 
-    def _columns(self, term: Term, places: Tensor, sources: Sequence[Tensor], rest: Sources) -> Pairs:
-        """Some places of the first other axis, some at a time: of a, and of b from one source less another if given."""
+    def _columns(self, term: Term, places: Tensor | None, sources: Sequence[Tensor], rest: Sources) -> Pairs:
+        """Some or all places of the first other axis: of a, and of b from one source less another if there are two."""
         a, b = self._tensors(term)
         axis = term.others[0]
         wide = torch.promote_types(b.dtype, torch.float32)
-        for part in places.split(max(1, _ENTRIES * a.shape[axis] // a.numel())):
-            change = _select(b, (axis,), (sources[0][part],)).to(wide)
-            for source in sources[1:]:
-                change -= _select(b, (axis,), (source[part],)).to(wide)
-            change = _select(change, term.others[1:], rest)
-            yield term.place.units(_select(a, (axis,), (part,))), term.place.units(change)
+        count = a.shape[axis] if places is None else len(places)
+        step = max(1, _ENTRIES * a.shape[axis] // a.numel())
+        for start in range(0, count, step):
+            part = slice(start, min(start + step, count))
+            if places is None:
+                left, chosen = a.narrow(axis, start, part.stop - start), [source[part] for source in sources]
+            else:
+                left = _select(a, (axis,), (places[part],))
+                chosen = [source[places[part]] for source in sources]
+            change = _select(b, (axis,), chosen[:1])
+            for source in chosen[1:]:
+                change = change.to(wide) - _select(b, (axis,), (source,)).to(wide)
+            yield term.place.units(left), term.place.units(_select(change, term.others[1:], rest))
 
     def exact(self, now: Surroundings, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Entries of the similarity in float64, shape [number of rows]."""

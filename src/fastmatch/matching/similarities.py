@@ -12,7 +12,7 @@ from fastmatch.matching.problem import Problem
 
 _DIFFERENCES = 32  # After so many a matrix is computed anew.
 _SAMPLE = 16  # Entries of a matrix that are compared with their float64 values.
-_DRIFT = 16  # Times the unit roundoff and the units' norms: more than the rounding of one product.
+_DRIFT = 64  # Times the unit roundoff and the units' norms: more than the rounding of one product.
 _ROWS = 64  # Units that are compared in float64 at a time.
 
 

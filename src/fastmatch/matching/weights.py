@@ -101,7 +101,7 @@ def _first(spec: PermutationSpec, start: Permutation | None) -> dict[str, np.nda
     if start is None:
         return spec.identity()
     if start.spec.digest != spec.digest:
-        raise PermutationError("the start belongs to a network with other groups; align one architecture")
+        raise PermutationError("the start belongs to a network with other groups than a and b; align one architecture")
     return {name: index.copy() for name, index in start.indices.items()}
 
 

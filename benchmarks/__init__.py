@@ -1,0 +1,1 @@
+"""Benchmarks: assignment and weight matching beside their alternatives, in one run."""
