@@ -104,6 +104,7 @@ def moves(spec, steps, seed=0):
 @pytest.mark.parametrize("entries", [1 << 25, 100])
 def test_differences_add_up_to_the_similarity(model, dtype, entries, monkeypatch):
     monkeypatch.setattr(comparison, "_ENTRIES", entries)
+    monkeypatch.setattr(similarities, "_FEW", 0)
     spec, a, b = pair(model, dtype=dtype)
     problem = Problem(spec, a, b)
     positions = Positions(spec, {})
@@ -160,6 +161,7 @@ def test_every_assignment_begins_with_the_last_one_of_its_group(monkeypatch):
 
 
 def test_similarities_that_float64_does_not_confirm_are_asked_once_more(monkeypatch):
+    monkeypatch.setattr(similarities, "_FEW", 0)
     spec, a, b = pair(MODELS[0])
     expected = match_weights(spec, a, b)
     differences = Comparison.differences

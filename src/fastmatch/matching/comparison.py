@@ -128,12 +128,12 @@ class Comparison:
 
 def unit_norms(state: State, places: Sequence[Occurrence]) -> np.ndarray:
     """Euclidean norms of the units of one group over its places, shape [bases..., units], float64."""
-    squares = np.zeros(())
+    total = torch.zeros(())
     for place in places:
         units = place.units(state[place.tensor])
         wide = torch.promote_types(units.dtype, torch.float32)
-        squares = squares + torch.linalg.vector_norm(units, dim=-1, dtype=wide).double().square().cpu().numpy()
-    return np.sqrt(squares)
+        total = total.to(units.device) + torch.linalg.vector_norm(units, dim=-1, dtype=wide).double().square()
+    return total.sqrt().cpu().numpy()
 
 
 def _select(tensor: Tensor, axes: Sequence[int], sources: Sequence[Tensor]) -> Tensor:

@@ -78,11 +78,11 @@ class Descent:
 
     def _independent(self, order: Sequence[str]) -> Iterator[list[str]]:
         """Split an order into runs of groups of which none is beside another, and whose matrices may be kept."""
+        beside = self.problem.neighbours
         run: list[str] = []
         for name in order:
-            beside = self.problem.neighbours[name]
             size = 8 * sum(self.problem.groups[other].size ** 2 for other in (*run, name))
-            if run and (size > self.similarities.budget or any(other in beside for other in run)):
+            if size > self.similarities.budget or any(other in beside[name] or name in beside[other] for other in run):
                 yield run
                 run = []
             run.append(name)

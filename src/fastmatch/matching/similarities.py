@@ -11,6 +11,7 @@ from fastmatch.matching.comparison import Positions, Surroundings
 from fastmatch.matching.problem import Problem
 
 _DIFFERENCES = 32  # After so many a matrix is computed anew.
+_FEW = 6  # Differences that round no more than a few products do.
 _SAMPLE = 16  # Entries of a matrix that are compared with their float64 values.
 _DRIFT = 64  # Times the unit roundoff and the units' norms: more than the rounding of one product.
 _ROWS = 64  # Units that are compared in float64 at a time.
@@ -82,6 +83,8 @@ class Similarities:
 
     def drifted(self, name: str, index: np.ndarray) -> bool:
         """Whether differences have put assigned entries of a kept matrix further off than rounding does."""
+        if self.differences.get(name, 0) <= _FEW:
+            return False
         matrix, _ = self._matrices[name]
         rows = np.unique(np.linspace(0, len(index) - 1, _SAMPLE).astype(np.int64))
         columns = index[rows]
