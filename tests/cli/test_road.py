@@ -124,8 +124,20 @@ def test_a_user_factory_runs_only_when_the_command_line_names_it(folder, monkeyp
     run(monkeypatch, capsys, "barrier", "--alphas", "3", *options)
     metadata = fastmatch.Permutation.load("alignment.safetensors").metadata
     assert metadata["model"] == "nets.py:net"
-    chosen = {"method": "weight", "similarity": "pearson", "restarts": 1, "seed": 0, "limit": None}
+    chosen = {"method": "weight", "similarity": "pearson", "restarts": 1, "start": None, "seed": 0, "limit": None}
     assert metadata["options"] == chosen | {"spec": None, "freeze": [], "tracing": "export"}
+
+
+def test_weight_matching_begins_with_another_alignment(folder, monkeypatch, capsys):
+    run(monkeypatch, capsys, "align", "a.pt", "b.pt", "--method", "activation", "--json", "first.json")
+    out = run(monkeypatch, capsys, "align", "a.pt", "b.pt", "--start", "alignment.safetensors", "--restarts", "2")
+    assert "objective of every start" in out
+    first, second = (fastmatch.load(name).state_dict for name in ("a.pt", "b.pt"))
+    found = fastmatch.Permutation.load("alignment.safetensors")
+    assert found.metadata["options"]["start"] == "alignment.safetensors"
+    again = fastmatch.match_weights(found.spec, first, second, start=found)
+    assert again.permutation == found
+    assert again.sweeps == 1
 
 
 def test_an_alignment_moves_with_its_checkpoints(folder, monkeypatch, capsys, tmp_path_factory):
