@@ -1,4 +1,4 @@
-"""Recover a planted permutation of two networks that stay on disk: ``python benchmarks/large.py FOLDER``.
+"""Recover a planted permutation of two networks that stay on disk: ``python -m benchmarks.large FOLDER``.
 
 Writes both networks in shards (random weights, 4 bytes a parameter each), then matches them, and says how long that
 took and how much memory.
@@ -7,7 +7,6 @@ took and how much memory.
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 import fastmatch
+from benchmarks.memory import forget_peak, status
 from fastmatch import networks
 
 MODEL = "resnet20(width=64)"
@@ -75,12 +75,13 @@ def main(folder: Path) -> None:
         write_shards(folder, "a", Random(network))
         write_shards(folder, "b", Permuted(network, planted))
     a, b = (fastmatch.Stream(path) for path in paths.values())
+    forget_peak()
     match = fastmatch.match_weights(spec, a, b)
     size = sum(parameter.numel() for parameter in network.parameters())
     print(
         f"{MODEL}, {size / 1e9:.2f} billion parameters: recovered {match.permutation == planted.invert()} "
         f"in {match.seconds:.0f} s, {match.sweeps} sweeps; "
-        f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB"
+        f"peak memory {status('VmHWM') / 1000:.2f} GB"
     )
 
 

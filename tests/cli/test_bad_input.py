@@ -190,6 +190,8 @@ CASES = {
     "start missing": (None, [*ALIGN, "--start", "none.safetensors"], "no alignment at none.safetensors"),
     "start is a checkpoint": (None, [*ALIGN, "--start", "a.pt"], "a.pt is not an alignment"),
     "start of another network": (None, [*ALIGN, "--start", "other.safetensors"], "other groups than a and b"),
+    "output is the start": (None, [*ALIGN, "--start", "alignment.safetensors"], "is an input"),
+    "start without a name": (None, [*ALIGN, "--start", ""], "no alignment at ."),
     "negative seed": (None, [*ALIGN, "--seed", "-1"], "--seed"),
     "too large a seed": (None, ["train", MODEL, "--data", "digits", "--seed", "9" * 30], "--seed"),
     "unknown option": (None, [*ALIGN, "--methods", "weight"], "--methods"),

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from fastmatch import Permutation, Stream, checkpoints, match_weights, trace
-from fastmatch.errors import AssignmentError, CheckpointError, OptionError, PermutationError
+from fastmatch.errors import CheckpointError, OptionError, PermutationError
 from fastmatch.matching import comparison, descent, similarities, weights
 from fastmatch.matching.comparison import Comparison, Positions
 from fastmatch.matching.descent import Descent
@@ -72,6 +72,22 @@ def test_the_engine_takes_the_steps_of_the_plain_algorithm(model, seed):
     assert_same(match, indices)
     assert match.sweeps == sweeps > 2
     assert match.status == "converged"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gains_that_float32_hardly_sees_are_decided_alike(seed):
+    spec, a, _ = pair("mlp(64, 24, 20, 10)", seed=seed, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    for group in spec.groups:
+        for place in spec.matched(group):
+            units = a[place.tensor].movedim(place.axis, 0)
+            units[1::2] = units[::2] * (
+                1 + 1e-3 * torch.randn(units[::2].shape, generator=generator, dtype=a[place.tensor].dtype)
+            )
+    b = Permutation.random(spec, seed).apply(a)
+    b = {name: weight * (1 + 1e-3 * torch.randn(weight.shape, generator=generator)) for name, weight in b.items()}
+    indices, _ = match_weights_plainly(spec, a, b, seed=seed)
+    assert_same(match_weights(spec, a, b, seed=seed), indices)
 
 
 def test_the_objective_is_that_of_the_permuted_weights_in_float64():
@@ -231,12 +247,12 @@ def test_a_start_is_where_the_descent_begins():
 def test_bad_starts_and_weights_are_refused():
     spec, a, b = pair(MODELS[0])
     other, _, _ = pair(MODELS[1])
-    with pytest.raises(PermutationError, match="the start belongs to a network with other groups"):
+    with pytest.raises(PermutationError, match="the start has other groups than a and b"):
         match_weights(spec, a, b, start=Permutation.identity(other))
     with pytest.raises(OptionError, match="restarts must be at least 1"):
         match_weights(spec, a, b, restarts=0)
     b["linear1.weight"] = torch.full_like(b["linear1.weight"], float("nan"))
-    with pytest.raises(AssignmentError, match="NaN"):
+    with pytest.raises(PermutationError, match="of network a or b holds NaN"):
         match_weights(spec, a, b)
 
 
@@ -301,6 +317,58 @@ def test_streams_refuse_what_is_not_there(tmp_path):
     (tmp_path / "1.safetensors").write_bytes(b"cut")
     with pytest.raises(CheckpointError, match=r"1\.safetensors is missing, truncated or no safetensors file"):
         Stream(index)
-    index.write_text("[]")
-    with pytest.raises(CheckpointError, match="no index of shards"):
-        Stream(index)
+    for text, message in [
+        ("[]", "no index of shards"),
+        ("[" * 100_000, "no index of shards"),
+        (json.dumps({"weight_map": {"x": "../0.safetensors"}}), "not the name of a file beside it"),
+        (json.dumps({"weight_map": {"z": "0.safetensors"}}), "'z' is not in 0.safetensors"),
+    ]:
+        index.write_text(text)
+        with pytest.raises(CheckpointError, match=message):
+            Stream(index)
+
+
+def test_a_shard_that_goes_away_is_missed_in_one_line(tmp_path):
+    stream = Stream(shards(tmp_path, {"x": torch.ones(3), "y": torch.ones(2)}))
+    (tmp_path / "0.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="has changed since"):
+        stream["x"]
+    assert "x" in stream
+    assert "z" not in stream
+
+
+def test_the_index_says_where_a_tensor_is(tmp_path):
+    for number in range(2):
+        checkpoints.write(tmp_path / f"{number}.safetensors", {"x": torch.full((2,), number), "y": torch.ones(1)})
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": "0.safetensors", "y": "1.safetensors"}}))
+    assert Stream(index)["x"].tolist() == [0, 0]
+
+
+def test_matrices_go_with_the_run_that_needed_them(monkeypatch):
+    runs = []
+    begin = Descent.__init__
+    monkeypatch.setattr(Descent, "__init__", lambda self, *rest: runs.append(self) or begin(self, *rest))
+    spec, a, b = pair(MODELS[0], noise=8)
+    match_weights(spec, a, b, restarts=5)
+    assert len(runs) == 5
+    assert not any(run.similarities._matrices for run in runs)
+    assert runs[0].similarities.still is runs[4].similarities.still
+
+
+@pytest.mark.parametrize("budget", [0, 1 << 30])
+def test_sums_that_starts_share_are_kept_within_the_budget(budget):
+    spec, a, b = pair(MODELS[0])
+    problem, still = Problem(spec, a, b), {}
+    kept = Similarities(problem, Positions(spec, spec.identity()), budget, still)
+    first = kept.matrix(spec.groups[0].name).clone()
+    assert set(still) == ({spec.groups[0].name} if budget else set())
+    kept.forget(spec.groups[0].name)
+    torch.testing.assert_close(kept.matrix(spec.groups[0].name), first)
+
+
+def test_networks_that_are_being_trained_can_be_matched():
+    spec, a, b = pair(MODELS[0])
+    expected = match_weights(spec, a, b).permutation
+    tracked = ({name: tensor.requires_grad_(tensor.is_floating_point()) for name, tensor in s.items()} for s in (a, b))
+    assert match_weights(spec, *tracked).permutation == expected

@@ -15,6 +15,11 @@ from fastmatch.errors import AssignmentError
 _SMALL = 32  # Up to this size a problem takes no longer than handing it to a thread.
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def solve_batch(
     matrices: Iterable[np.ndarray],
     *,
@@ -49,7 +54,7 @@ def solve_batch(
     def one(problem: np.ndarray, start: Start | None) -> Assignment:
         return solve(problem, maximize=maximize, warm=start, method=method)
 
-    workers = min(threads or len(os.sched_getaffinity(0)), len(problems))
+    workers = min(threads or available_cores(), len(problems))
     if workers <= 1 or max(max(np.shape(problem), default=0) for problem in problems) <= _SMALL:
         return [one(problem, start) for problem, start in zip(problems, starts, strict=True)]
     with ThreadPoolExecutor(workers) as pool:

@@ -75,7 +75,7 @@ def _scale(matrix: np.ndarray) -> float:
 
 def _check_start(warm: Start, shape: tuple[int, ...]) -> None:
     received = (*np.shape(warm.columns), *np.shape(warm.column_duals))
-    if received != shape:
+    if received != shape or np.ndim(warm.columns) != 1:
         raise AssignmentError(f"the warm start is for shape {received}, the matrix has {shape}; start cold")
 
 

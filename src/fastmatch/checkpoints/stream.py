@@ -22,27 +22,28 @@ class Stream(Mapping[str, Tensor]):
     Raises
     ------
     CheckpointError
-        A file is missing, truncated or not of this format.
+        A file is missing, truncated, not of this format, or does not hold what the index says.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise CheckpointError(f"no checkpoint at {path}; check the path")
-        files = _shards(self.path) if self.path.suffix == ".json" else [self.path]
-        self._files: dict[str, Path] = {}
-        for file in files:
-            try:
-                with safetensors.safe_open(file, framework="pt") as handle:
-                    self._files |= dict.fromkeys(handle.keys(), file)
-            except (safetensors.SafetensorError, OSError) as error:
-                raise CheckpointError(f"{file} is missing, truncated or no safetensors file; fetch it again") from error
+        if self.path.suffix == ".json":
+            self._files = _shards(self.path)
+        else:
+            self._files = dict.fromkeys(_names(self.path), self.path)
 
     def __getitem__(self, name: str) -> Tensor:
-        if name not in self._files:
-            raise KeyError(name)
-        with safetensors.safe_open(self._files[name], framework="pt") as handle:
-            return handle.get_tensor(name)
+        file = self._files[name]
+        try:
+            with safetensors.safe_open(file, framework="pt") as handle:
+                return handle.get_tensor(name)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise CheckpointError(f"{file} has changed since it was opened; start again") from error
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._files)
@@ -51,9 +52,23 @@ class Stream(Mapping[str, Tensor]):
         return len(self._files)
 
 
-def _shards(index: Path) -> list[Path]:
+def _names(file: Path) -> list[str]:
     try:
-        names = json.loads(index.read_text())["weight_map"].values()
-        return [index.parent / Path(name).name for name in dict.fromkeys(names)]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        with safetensors.safe_open(file, framework="pt") as handle:
+            return list(handle.keys())
+    except (safetensors.SafetensorError, OSError) as error:
+        raise CheckpointError(f"{file} is missing, truncated or no safetensors file; fetch it again") from error
+
+
+def _shards(index: Path) -> dict[str, Path]:
+    """File of every tensor, as the index says and the files confirm; they lie beside the index."""
+    try:
+        files = {str(name): str(file) for name, file in json.loads(index.read_text())["weight_map"].items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise CheckpointError(f"{index} is no index of shards; name model.safetensors.index.json") from error
+    if outside := [file for file in files.values() if Path(file).name != file]:
+        raise CheckpointError(f"{index}: {outside[0]!r:.80} is not the name of a file beside it; fetch it again")
+    held = {file: set(_names(index.parent / file)) for file in dict.fromkeys(files.values())}
+    if missing := [name for name, file in files.items() if name not in held[file]]:
+        raise CheckpointError(f"{index}: {missing[0]!r:.80} is not in {files[missing[0]]}; fetch both again")
+    return {name: index.parent / file for name, file in files.items()}

@@ -20,7 +20,7 @@ from fastmatch.errors import OptionError
     epilog="""\b
 Example:
   fastmatch align a.pt b.pt --method activation
-  fastmatch align a.pt b.pt --method weight --start alignment.safetensors
+  fastmatch align a.pt b.pt --method weight --start alignment.safetensors -o better.safetensors
   fastmatch align a.safetensors b.safetensors --model "vgg16(width=16)" --data cifar10 --method weight --restarts 10"""
 )
 @click.argument("a")
@@ -69,12 +69,12 @@ def align(
     if aligned:
         checkpoints.check_suffix(aligned)
     first, second = fastmatch.load(a, model), fastmatch.load(b, model)
-    check_targets(output, aligned, json_path, inputs=[path for path in (a, b, spec_path) if path])
+    check_targets(output, aligned, json_path, inputs=[path for path in (a, b, spec_path, start) if path])
     if method == "activation" and tracing == "run":
         raise OptionError("activations are observed on the exported network; use --method weight with --tracing run")
-    if method == "activation" and (start or restarts != 1):
+    if method == "activation" and (start is not None or restarts != 1):
         raise OptionError("activation matching has one answer; use --start and --restarts with --method weight")
-    begin = fastmatch.Permutation.load(start) if start else None
+    begin = None if start is None else fastmatch.Permutation.load(start)
     training = require_data(first, data, data_dir, limit) if method == "activation" else None
     dataset = training or find_data(first, data, data_dir)
     inputs = example_inputs(first, dataset)

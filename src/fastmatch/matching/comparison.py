@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -24,6 +25,7 @@ class Term(NamedTuple):
 
     place: Occurrence
     others: tuple[int, ...]
+    shape: tuple[int, ...]
 
 
 class Positions:
@@ -78,10 +80,21 @@ class Comparison:
         """All columns, or those of the terms that other groups move, or of those that none does."""
         for term, sources in zip(self.terms, now, strict=True):
             if not term.others and part != "moving":
-                a, b = self._tensors(term)
-                yield term.place.units(a), term.place.units(b)
+                yield from self._pieces(term)
             elif term.others and part != "still":
                 yield from self._columns(term, None, sources[:1], sources[1:])
+
+    def _pieces(self, term: Term) -> Pairs:
+        """All columns of a term that nothing moves beside."""
+        a, b = self._tensors(term)
+        axes = [axis for axis in range(a.dim()) if axis != term.place.axis]
+        longest = max(axes, key=lambda axis: term.shape[axis], default=None)
+        if longest is None:
+            yield term.place.units(a), term.place.units(b)
+        else:
+            step = _step(term, longest)
+            for left, right in zip(a.split(step, longest), b.split(step, longest), strict=True):
+                yield term.place.units(left), term.place.units(right)
 
     def differences(self, before: Surroundings, now: Surroundings) -> Pairs:
         """Columns that change a sum from what it was to what it is: those that moved, axis after axis."""
@@ -98,8 +111,8 @@ class Comparison:
         a, b = self._tensors(term)
         axis = term.others[0]
         wide = torch.promote_types(b.dtype, torch.float32)
-        count = a.shape[axis] if places is None else len(places)
-        step = max(1, _ENTRIES * a.shape[axis] // a.numel())
+        count = term.shape[axis] if places is None else len(places)
+        step = _step(term, axis)
         for start in range(0, count, step):
             part = slice(start, min(start + step, count))
             if places is None:
@@ -124,6 +137,11 @@ class Comparison:
 
     def _tensors(self, term: Term) -> tuple[Tensor, Tensor]:
         return self.a[term.place.tensor], self.b[term.place.tensor]
+
+
+def _step(term: Term, axis: int) -> int:
+    """How many places of an axis are compared at a time."""
+    return max(1, _ENTRIES * term.shape[axis] // max(1, math.prod(term.shape)))
 
 
 def unit_norms(state: State, places: Sequence[Occurrence]) -> np.ndarray:

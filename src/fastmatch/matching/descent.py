@@ -66,6 +66,7 @@ class Descent:
             for chosen in self._independent([names[place] for place in self.generator.permutation(len(names))]):
                 moved |= yield from self._visit(chosen)
             self.converged = not moved and not self._forget_drifted()
+        self.similarities.release()
 
     def _forget_drifted(self) -> bool:
         """Have similarities computed anew, and asked once more, that float64 does not confirm; True if there are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from fastmatch.matching.comparison import Comparison, State, Term, unit_norms
 from fastmatch.matching.joint import insides
-from fastmatch.symmetry import Group, Indices, PermutationSpec
+from fastmatch.symmetry import Group, Indices, Occurrence, PermutationSpec
 
 _CHUNK = 1 << 18  # Entries that are widened to float64 at a time.
 
@@ -26,8 +27,8 @@ class Problem:
 
     @cached_property
     def groups(self) -> dict[str, Group]:
-        """Groups that occur on parameters, by name."""
-        return {group.name: group for group in self.spec.groups if self.spec.matched(group)}
+        """Groups with units that occur on parameters, by name."""
+        return {group.name: group for group in self.spec.groups if group.size and self.spec.matched(group)}
 
     @cached_property
     def parameters(self) -> list[str]:
@@ -54,12 +55,13 @@ class Problem:
                 and all(place.companions & names == {name} for place in places)
                 and all(len(cluster) == 1 for place in places for cluster in clusters[place.tensor])
             ):
-                terms = (
-                    Term(place, tuple(axis for (axis,) in clusters[place.tensor] if axis != place.axis))
-                    for place in places
-                )
+                terms = [self._term(place, clusters[place.tensor]) for place in places]
                 found[name] = tuple(sorted(terms, key=lambda term: len(term.others)))
         return found
+
+    def _term(self, place: Occurrence, clusters: Sequence[tuple[int, ...]]) -> Term:
+        others = tuple(axis for (axis,) in clusters if axis != place.axis)
+        return Term(place, others, self.spec.tensors[place.tensor].shape)
 
     @cached_property
     def neighbours(self) -> dict[str, tuple[str, ...]]:

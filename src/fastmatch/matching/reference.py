@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fastmatch import kernels
-from fastmatch.symmetry import PermutationSpec
+from fastmatch.symmetry import Occurrence, PermutationSpec
 
-_ROUNDING = 1e-6  # Of the similarities that an exchange gives and takes: what float32 sums cannot tell.
+_ROUNDING = 1e-5  # Of the similarities that an exchange gives and takes: what float32 sums cannot tell.
+_TOLERANCE = 1e-12  # Of the norms' product: what float64 sums cannot tell.
 
 
 def match_weights_plainly(
@@ -53,7 +55,19 @@ def match_weights_plainly(
             step = linear_sum_assignment(matrix, maximize=True)[1]
             rows = np.flatnonzero(step != np.arange(group.size))
             new, old = (matrix[rows, columns[rows]].astype(np.float64) for columns in (step, np.arange(group.size)))
-            if (new - old).sum() > _ROUNDING * (np.abs(new) + np.abs(old)).sum():
+            doubt = (new - old).sum() <= _ROUNDING * (np.abs(new) + np.abs(old)).sum()
+            if len(rows) and (not doubt or _gains(places, a, current, torch.from_numpy(step))):
                 indices[group.name] = indices[group.name][step]
                 moved = True
     return indices, sweeps
+
+
+def _gains(places: Sequence[Occurrence], a: Mapping[str, Tensor], current: Mapping[str, Tensor], step: Tensor) -> bool:
+    """Whether a step gains in float64."""
+    gain, first, second = 0.0, 0.0, 0.0
+    for place in places:
+        left, right = (place.units(state[place.tensor]).double() for state in (a, current))
+        gain += float((left * (right[step] - right)).sum())
+        first += float(left.square().sum())
+        second += float(right.square().sum())
+    return gain > _TOLERANCE * (first * second) ** 0.5

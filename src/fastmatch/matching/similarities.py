@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from fastmatch.matching.comparison import Positions, Surroundings
 from fastmatch.matching.problem import Problem
 
 _DIFFERENCES = 32  # After so many a matrix is computed anew.
+_COLUMNS = 32  # From so many on, their sum is kept for the next start rather than computed anew.
 _FEW = 6  # Differences that round no more than a few products do.
 _SAMPLE = 16  # Entries of a matrix that are compared with their float64 values.
 _DRIFT = 64  # Times the unit roundoff and the units' norms: more than the rounding of one product.
@@ -28,7 +31,8 @@ class Similarities:
     budget
         Bytes of matrices to keep. Those used longest ago are dropped beyond it and computed anew when needed.
     still
-        Sums over the terms that nothing moves beside, by group: computed once for all starts. None if not to be kept.
+        Sums over the terms that nothing moves beside, by group: computed once for all starts, as many as the budget
+        holds once more. None if there is one start.
     """
 
     def __init__(self, problem: Problem, positions: Positions, budget: int, still: dict[str, Tensor] | None) -> None:
@@ -54,6 +58,10 @@ class Similarities:
         self._trim()
         return matrix
 
+    def release(self) -> None:
+        """Let all matrices go."""
+        self._matrices.clear()
+
     def forget(self, name: str) -> None:
         """Compute a matrix anew when it is needed next."""
         self._matrices.pop(name, None)
@@ -61,12 +69,18 @@ class Similarities:
 
     def _full(self, name: str, now: Surroundings) -> Tensor:
         comparison = self.problem.comparison(name)
-        still = [not term.others for term in self.problem.terms[name]]
-        if self.still is None or all(still) or not any(still):
+        if self.still is None or not (name in self.still or self._worth(name, self.still)):
             return kernels.gram(comparison.pairs(now, "all"))
         if name not in self.still:
             self.still[name] = kernels.gram(comparison.pairs(now, "still"))
         return kernels.gram(comparison.pairs(now, "moving"), self.still[name].clone())
+
+    def _worth(self, name: str, still: dict[str, Tensor]) -> bool:
+        """Whether the terms that nothing moves beside cost more than their sum, and it may be kept."""
+        group = self.problem.groups[name]
+        columns = sum(math.prod(term.shape) // group.size for term in self.problem.terms[name] if not term.others)
+        size = 8 * group.size**2 + sum(matrix.nbytes for matrix in still.values())
+        return columns >= _COLUMNS and size <= self.budget
 
     def _trim(self) -> None:
         size = sum(matrix.nbytes for matrix, _ in self._matrices.values())

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from fastmatch.assignment import solve_batch
+from fastmatch.assignment import available_cores, solve_batch
 from fastmatch.errors import OptionError, PermutationError
 from fastmatch.matching.descent import Descent
 from fastmatch.matching.match import GroupMatch, Match
@@ -20,8 +21,10 @@ from fastmatch.permutation import Permutation
 from fastmatch.symmetry import PermutationSpec
 
 _LEAST, _MOST = 256 << 20, 2 << 30  # Bytes of similarities that are kept: between these, the size of a network.
+_TOGETHER = 4  # Starts that run side by side at most.
 
 
+@torch.no_grad()
 def match_weights(
     spec: PermutationSpec,
     a: Mapping[str, Tensor],
@@ -39,8 +42,9 @@ def match_weights(
     not matched. The objective is ``sum <a, P b>``; a group keeps its permutation unless that gains, in float64.
 
     Similarities are kept and brought up to date by the units that moved. Beyond the two networks this takes, at most,
-    the size of one of them (256 MiB if that is less, 2 GiB if it is more), and two copies of one parameter at a time;
-    networks may be mappings that read their tensors when asked for.
+    the size of one of them (256 MiB if that is less, 2 GiB if it is more; twice that with restarts), and two copies of
+    one parameter at a time, of all parameters of a group where it has others inside it; networks may be mappings that
+    read their tensors when asked for.
 
     Parameters
     ----------
@@ -53,12 +57,12 @@ def match_weights(
     start
         Permutation to begin with, such as one by activations. The identity if None.
     progress
-        Called with (starts done, starts) after each.
+        Called with (starts done, starts).
 
     Raises
     ------
     PermutationError
-        A state dict does not fit the spec, or ``start`` does not.
+        A state dict does not fit the spec or holds NaN, or ``start`` does not fit.
     OptionError
         ``restarts`` is below 1.
 
@@ -72,6 +76,10 @@ def match_weights(
     spec.check_state(a, "network a")
     spec.check_state(b, "network b")
     problem = Problem(spec, a, b)
+    before = problem.products({})
+    for name, value in before.items():
+        if not math.isfinite(value):
+            raise PermutationError(f"{name!r} of network a or b holds NaN or infinite weights; use other checkpoints")
     first = _first(spec, start)
     descents = []
     for descent in _descents(problem, first, seed, restarts):
@@ -81,7 +89,6 @@ def match_weights(
     after = [problem.products(descent.indices) for descent in descents]
     objectives = [sum(products.values()) for products in after]
     best = int(np.argmax(objectives))
-    before = problem.products({})
     return Match(
         permutation=Permutation(spec, descents[best].indices),
         method="weight",
@@ -101,15 +108,16 @@ def _first(spec: PermutationSpec, start: Permutation | None) -> dict[str, np.nda
     if start is None:
         return spec.identity()
     if start.spec.digest != spec.digest:
-        raise PermutationError("the start belongs to a network with other groups than a and b; align one architecture")
+        raise PermutationError(
+            "the start has other groups than a and b: it is of another network, or was made with other groups frozen"
+        )
     return {name: index.copy() for name, index in start.indices.items()}
 
 
 def _descents(problem: Problem, first: dict[str, np.ndarray], seed: int, restarts: int) -> Iterator[Descent]:
-    """Run all starts, as many side by side as there are cores; yields each in order, with its run behind it."""
-    together = min(restarts, len(os.sched_getaffinity(0)))
-    size = sum(problem.b[name].nbytes for name in problem.parameters)
-    budget = max(_LEAST, min(_MOST, size)) // together
+    """Run all starts, some of them side by side; yields each in order, with its run behind it."""
+    budget = max(_LEAST, min(_MOST, problem.size)) // min(restarts, _TOGETHER)  # the same on any number of cores
+    together = min(restarts, _TOGETHER, available_cores())
     still: dict[str, Tensor] | None = {} if restarts > 1 else None
     streams = enumerate(np.random.SeedSequence(seed).spawn(restarts))
     while chosen := list(itertools.islice(streams, together)):
