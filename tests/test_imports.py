@@ -14,7 +14,7 @@ ROOT = Path(fastmatch.__file__).parent
 # From the ground up; a room may import what stands before its own level, and its own.
 LEVELS = [
     {"errors"},
-    {"files", "strings", "kernels", "assignment"},
+    {"files", "strings", "devices", "kernels", "assignment"},
     {"symmetry"},
     {"permutation"},
     {"checkpoints", "networks", "data"},

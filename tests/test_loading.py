@@ -71,6 +71,19 @@ def test_the_state_dict_is_a_copy(tmp_path, network):
     assert all(torch.equal(loaded.state_dict[name], tensor) for name, tensor in before.items())
 
 
+def test_a_checkpoint_on_another_device_is_a_copy(tmp_path, network):
+    loaded = load(save(tmp_path / "a.pt", network, MODEL))
+    assert loaded.to("cpu") is loaded
+    moved = loaded.to("meta")
+    for checkpoint, device in ((moved, "meta"), (loaded, "cpu")):
+        module = checkpoint.module
+        tensors = (*checkpoint.state_dict.values(), *checkpoint.example_inputs, *module.parameters(), *module.buffers())
+        assert {tensor.device.type for tensor in tensors} == {device}
+    assert list(moved.state_dict) == list(loaded.state_dict)
+    assert (moved.path, moved.model, moved.card, moved.sha256) == (loaded.path, MODEL, loaded.card, loaded.sha256)
+    assert moved.to("meta") is moved
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_become_that_of_the_network(tmp_path, network, dtype):
     loaded = load(save(tmp_path / "a.pt", network.to(dtype)), MODEL)

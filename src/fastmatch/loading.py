@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch.export import ExportedProgram
 
 from fastmatch import checkpoints, networks
 from fastmatch.checkpoints import Card, StoredCheckpoint
+from fastmatch.devices import move_module
 from fastmatch.errors import CheckpointError, ModelError
 
 
@@ -25,7 +26,7 @@ class Checkpoint:
     module
         In evaluation mode, with the checkpoint's weights.
     state_dict
-        A copy of the weights, on the CPU, with the dtypes of ``module``.
+        A copy of the weights, with the dtypes of ``module``; on the CPU, as all else, until :meth:`to` moves it.
     model
         The model string that built ``module``, or ``"program"`` for a .pt2.
     example_inputs
@@ -45,6 +46,19 @@ class Checkpoint:
     example_inputs: tuple[Tensor, ...] | None
     sha256: str
     fixed_batch: int | None = None
+
+    def to(self, device: str | torch.device) -> Checkpoint:
+        """Return the same network on ``device``: this one where it is there already, else a copy."""
+        device = torch.empty(0, device=device).device  # with its number
+        if all(tensor.device == device for tensor in self.state_dict.values()):
+            return self
+        inputs = self.example_inputs
+        return replace(
+            self,
+            module=move_module(self.module, device),
+            state_dict={name: tensor.to(device) for name, tensor in self.state_dict.items()},
+            example_inputs=None if inputs is None else tuple(tensor.to(device) for tensor in inputs),
+        )
 
 
 def load(path: str | os.PathLike[str], model: str | None = None) -> Checkpoint:

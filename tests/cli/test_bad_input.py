@@ -233,6 +233,14 @@ CASES = {
     "train without data": (None, ["train", MODEL], "--data"),
     "train diverges": (None, ["train", MODEL, "--data", "digits", "--optimizer", "sgd", "--lr", "1e9"], "lower"),
     "train on labels out of range": (None, ["train", "mlp(64, 3)", "--data", "digits"], "10 classes"),
+    "unknown device": (None, [*ALIGN, "--device", "tpu"], "device 'tpu' is unknown; choose auto, cpu, cuda"),
+    "align on no such device": (None, [*ALIGN, "--device", "cuda:999"], "device 'cuda:999' is not available"),
+    "barrier on no such device": (None, ["barrier", "--device", "cuda:999"], "device 'cuda:999' is not available"),
+    "train on no such device": (
+        None,
+        ["train", MODEL, "--data", "digits", "--device", "cuda:999", "-o", "new.pt"],
+        "device 'cuda:999' is not available",
+    ),
     "compare other networks": (None, ["compare", "alignment.safetensors", "other.safetensors"], "different groups"),
 }
 
@@ -281,6 +289,20 @@ def test_no_argument_at_all_shows_the_help(monkeypatch, capsys):
         main()
     assert stop.value.code == 0
     assert "Example:" in capsys.readouterr().out
+
+
+def test_a_gpu_that_is_too_small_gets_one_line(folder, monkeypatch, capsys):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+    monkeypatch.setattr("fastmatch.match_weights", full)
+    before = snapshot()
+    monkeypatch.setattr("sys.argv", ["fastmatch", *ALIGN])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == "Error: CUDA out of memory; use --device cpu\n"
+    assert snapshot() == before
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(folder, monkeypatch, capsys):

@@ -91,6 +91,32 @@ def test_results_go_to_json_csv_and_a_picture(folder, monkeypatch, capsys):
     assert (folder / "barrier.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_results_name_the_device_they_were_computed_on(folder, monkeypatch, capsys):
+    train = ["train", MODEL, "--data", "digits", "--limit", "100", "--epochs", "1", "-o", "c.pt"]
+    for number, command in enumerate((train, ["align", "a.pt", "b.pt"], ["barrier", "--alphas", "3"])):
+        out = run(monkeypatch, capsys, *command, "--device", "cpu", "--json", f"{number}.json")
+        assert "on cpu" in out
+        assert json.loads((folder / f"{number}.json").read_text())["provenance"]["device"] == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("method", ["weight", "activation"])
+def test_a_gpu_finds_what_the_cpu_finds(method, folder, monkeypatch, capsys):
+    results = {}
+    for device in ("cpu", "cuda"):
+        names = {name: f"{device}-{name}.json" for name in ("align", "barrier")}
+        options = ["--device", device, "-o", f"{device}.safetensors", "--apply", f"{device}.pt"]
+        run(monkeypatch, capsys, "align", "a.pt", "b.pt", "--method", method, *options, "--json", names["align"])
+        barrier = ["barrier", f"{device}.safetensors", "--alphas", "5", "--device", device, "--json", names["barrier"]]
+        run(monkeypatch, capsys, *barrier)
+        results[device] = {name: json.loads((folder / path).read_text()) for name, path in names.items()}
+    here, there = results["cpu"], results["cuda"]
+    assert there["barrier"]["provenance"]["device"] == torch.cuda.get_device_name()
+    assert there["align"]["objective_after"] == pytest.approx(here["align"]["objective_after"], rel=1e-3)
+    found, expected = (side["barrier"]["curves"]["unaligned"]["test"]["loss"] for side in (there, here))
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
 def test_the_applied_checkpoint_is_the_permuted_network(folder, monkeypatch, capsys):
     run(monkeypatch, capsys, "align", "a.pt", "b.pt", "--apply", "c.pt")
     permutation = fastmatch.Permutation.load("alignment.safetensors")

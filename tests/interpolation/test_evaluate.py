@@ -226,3 +226,9 @@ def test_networks_that_return_no_logits_are_refused(output, message, bn):
     data = Split(torch.randn(6, 64), torch.tensor([0, 1, 2, 3, 4, 9]))
     with pytest.raises(DataError, match=message):
         evaluate(Returns(output), [{}], np.ones((1, 1)), data, bn=bn)
+
+
+def test_labels_that_are_no_class_indices_are_refused():
+    data = Split(torch.randn(3, 64), torch.tensor([0, -1, 2]))
+    with pytest.raises(DataError, match="class indices from 0, found -1"):
+        evaluate(networks.build(MLP), states(MLP), COEFFICIENTS, data)

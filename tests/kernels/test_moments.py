@@ -6,9 +6,152 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastmatch.errors import OptionError
 from fastmatch.kernels import Moments
+from fastmatch.kernels.moments.batch import Batch
+from fastmatch.kernels.moments.plan import plan
 
 UNITS, SAMPLES = 5, 64
+IMPLEMENTATIONS = ["reference", "gpu"]
+
+
+def channels_last(*shape):
+    return torch.randn(shape).to(memory_format=torch.channels_last)
+
+
+# Activations of two or three networks, and the axes of their units.
+CASES = {
+    "units first": lambda: ([torch.randn(5, 64), torch.randn(5, 64)], (0,)),
+    "one of each": lambda: ([torch.randn(1, 1), torch.randn(1, 1)], (0,)),
+    "features": lambda: ([torch.randn(70, 33), torch.randn(70, 33)], (1,)),
+    "features side by side": lambda: ([torch.randn(70, 72), torch.randn(70, 72)], (1,)),
+    "tokens": lambda: ([torch.randn(3, 7, 40), torch.randn(3, 7, 40)], (2,)),
+    "images": lambda: ([torch.randn(4, 17, 8, 8), torch.randn(4, 17, 8, 8)], (1,)),
+    "odd images": lambda: ([torch.randn(3, 70, 5, 3), torch.randn(3, 70, 5, 3)], (1,)),
+    "images, channels last": lambda: ([channels_last(3, 16, 5, 5), channels_last(3, 16, 5, 5)], (1,)),
+    "one of them channels last": lambda: ([torch.randn(3, 16, 5, 5), channels_last(3, 16, 5, 5)], (1,)),
+    "heads and their coordinates": lambda: ([torch.randn(5, 3, 7, 4), torch.randn(5, 3, 7, 4)], (1, 3)),
+    "coordinates of heads": lambda: ([torch.randn(5, 3, 7, 4), torch.randn(5, 3, 7, 4)], (3, 1)),
+    "every other sample": lambda: ([torch.randn(9, 80)[:, ::2], torch.randn(9, 40)], (0,)),
+    "not on a border of 16 bytes": lambda: ([torch.randn(8, 65)[:, 1:], torch.randn(8, 64)], (0,)),
+    "many axes": lambda: ([torch.randn(2, 3, 4, 5, 2, 3), torch.randn(2, 3, 4, 5, 2, 3).transpose(0, 0)], (3,)),
+    "axes in any order": lambda: (
+        [torch.randn(2, 3, 4, 5, 2), torch.randn(4, 5, 2, 3, 2).permute(4, 3, 0, 1, 2)],
+        (3,),
+    ),
+    "many samples": lambda: ([torch.randn(3, 20000), torch.randn(3, 20000)], (0,)),
+    "other widths": lambda: ([torch.randn(9, 40), torch.randn(35, 40)], (0,)),
+    "all units of a batch": lambda: ([torch.randn(6, 5), torch.randn(6, 5)], (0, 1)),
+}
+
+
+def moved(value, axes):
+    return (
+        value.double()
+        .movedim(axes, tuple(range(len(axes))))
+        .flatten(0, len(axes) - 1)
+        .reshape(int(np.prod([value.shape[axis] for axis in axes])), -1)
+    )
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("name", CASES)
+def test_every_implementation_agrees_with_float64(name, implementation, dtype, relu, device):
+    values, axes = CASES[name]()
+    values = [(value + 2).to(dtype) for value in values]
+    moments = Moments(implementation=implementation)
+    placed = [value.to(device) for value in values]
+    moments.update(*(value[:1] if 0 not in axes else value for value in placed), axes=axes, relu=relu)
+    moments.update(*placed, axes=axes, relu=relu)
+    parts = [moved(value[:1], axes) if 0 not in axes else moved(value, axes) for value in values]
+    wide = [torch.cat([part, moved(value, axes)], 1) for part, value in zip(parts, values, strict=True)]
+    a, b = (value.relu() if relu else value for value in wide)
+    assert moments.count == a.shape[1]
+    linear = a @ b.T / a.shape[1]
+    centred = [value - value.mean(1, keepdim=True) for value in (a, b)]
+    covariance = centred[0] @ centred[1].T / a.shape[1]
+    assert float((moments.linear().cpu() - linear).norm()) <= 1e-6 * float(linear.norm())
+    assert float((moments.covariance().cpu() - covariance).norm()) <= 1e-6 * float(linear.norm())
+    for alive, value in zip(moments.alive(), centred, strict=True):
+        assert torch.equal(alive.cpu(), value.square().mean(1) > 1e-8)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("pairs", [[(0, 1), (0, 2)], [(0, 1), (0, 2), (1, 2)], [(2, 0), (1, 1), (0, 0)]])
+def test_several_networks_are_compared_in_one_pass(implementation, pairs, device):
+    values = [torch.randn(units, 100) for units in (40, 7, 33)]
+    moments = Moments(pairs, implementation=implementation)
+    moments.update(*(value.to(device) for value in values))
+    for number, (first, second) in enumerate(pairs):
+        expected = inner(values[first], values[second])
+        np.testing.assert_allclose(moments.linear(number).cpu().numpy(), expected, rtol=0, atol=1e-6)
+    assert [len(alive) for alive in moments.alive()] == [40, 7, 33]
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("highest", 1e-6), ("high", 1e-5), ("fast", 1e-3)])
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_precisions_keep_what_they_promise(precision, tolerance, implementation, device):
+    a, b = related(samples=3000, mean=1000.0)
+    moments = Moments(precision=precision, implementation=implementation)
+    for x, y in zip(a.split(500, 1), b.split(500, 1), strict=True):
+        moments.update(x.to(device), y.to(device))
+    expected = np.cov(a.double().numpy(), b.double().numpy(), bias=True)[:UNITS, UNITS:]
+    error = np.linalg.norm(moments.covariance().cpu().numpy() - expected) / np.linalg.norm(expected)
+    assert error <= max(tolerance, 2e-6)  # a mean of 1000 leaves float32 values that many digits of their own
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_nan_is_not_hidden_by_relu(implementation, device):
+    values = torch.tensor([[1.0, torch.nan, 2.0], [1.0, 2.0, 4.0]], device=device)
+    moments = Moments(implementation=implementation)
+    moments.update(values, values, relu=True)
+    assert moments.linear().isnan().tolist() == [[True, True], [True, False]]
+
+
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [
+        ("images", "samples"),
+        ("units first", "samples"),
+        ("images, channels last", "units"),
+        ("features side by side", "units"),
+        ("tokens", "units"),
+        ("odd images", "any"),
+        ("features", "any"),
+        ("not on a border of 16 bytes", "any"),
+        ("one of them channels last", "any"),
+        ("every other sample", "any"),
+    ],
+)
+def test_the_kernel_sees_what_lies_together(name, layout):
+    values, axes = CASES[name]()
+    batch = Batch(values, axes, False, [(0, 1)])
+    assert plan(batch, batch.means()).layout == layout
+
+
+def test_samples_that_do_not_correspond_are_refused():
+    with pytest.raises(ValueError, match="do not correspond"):
+        Moments().update(torch.zeros(3, 4), torch.zeros(3, 5))
+
+
+def test_batches_of_other_units_are_refused():
+    moments = Moments()
+    moments.update(*related())
+    with pytest.raises(ValueError, match="does not fit those before"):
+        moments.update(torch.zeros(4, 4), torch.zeros(4, 4))
+
+
+@pytest.mark.parametrize("pairs", [[(0, 0)], [(0, 2)], [(0, 1), (0, 2)]])
+def test_pairs_name_every_network(pairs):
+    with pytest.raises(ValueError, match="do not name 2 networks"):
+        Moments(pairs).update(*related())
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(OptionError, match="precision 'best'"):
+        Moments(precision="best")
 
 
 def related(samples=SAMPLES, mean=0.0, seed=0):

@@ -14,7 +14,7 @@ import torch
 
 from fastmatch import Permutation, Stream, checkpoints, match_weights, trace
 from fastmatch.errors import CheckpointError, OptionError, PermutationError
-from fastmatch.matching import comparison, descent, similarities, weights
+from fastmatch.matching import descent, similarities, weights
 from fastmatch.matching.comparison import Comparison, Positions
 from fastmatch.matching.descent import Descent
 from fastmatch.matching.problem import Problem
@@ -119,7 +119,7 @@ def moves(spec, steps, seed=0):
 @pytest.mark.parametrize("model", [*MODELS, "merge"])
 @pytest.mark.parametrize("entries", [1 << 25, 100])
 def test_differences_add_up_to_the_similarity(model, dtype, entries, monkeypatch):
-    monkeypatch.setattr(comparison, "_ENTRIES", entries)
+    monkeypatch.setattr(sys.modules["fastmatch.kernels.gram.reference"], "_ENTRIES", entries)
     monkeypatch.setattr(similarities, "_FEW", 0)
     spec, a, b = pair(model, dtype=dtype)
     problem = Problem(spec, a, b)
@@ -183,8 +183,8 @@ def test_similarities_that_float64_does_not_confirm_are_asked_once_more(monkeypa
     differences = Comparison.differences
 
     def wrong(self, before, now):
-        for first, second in differences(self, before, now):
-            yield first, second * 1.5
+        for summand in differences(self, before, now):
+            yield summand._replace(b=summand.b * 1.5)
 
     monkeypatch.setattr(Comparison, "differences", wrong)
     forgotten = []
@@ -277,7 +277,7 @@ class Counting(Mapping):
 
 
 def test_tensors_are_let_go_after_use(monkeypatch):
-    monkeypatch.setattr(sys.modules["fastmatch.kernels.gram"], "_SMALL", 0)  # small pairs are joined
+    monkeypatch.setattr(sys.modules["fastmatch.kernels.gram.reference"], "_SMALL", 0)  # small pairs are joined
     spec, a, b = pair(MODELS[3])
     lazy = Counting(a), Counting(b)
     assert match_weights(spec, *lazy).permutation == match_weights(spec, a, b).permutation

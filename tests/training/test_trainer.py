@@ -187,6 +187,17 @@ def test_divergence_names_the_step_and_the_way_out(small: DataSet) -> None:
         train(module, small, recipe)
 
 
+def test_the_step_of_a_divergence_is_the_first_one_however_often_losses_are_read(small: DataSet) -> None:
+    messages = set()
+    for steps in ((), tuple(range(22))):
+        recipe = Recipe(optimizer="sgd", lr=30, schedule="constant", epochs=3, batch_size=16, save_steps=steps)
+        module = initialise(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Linear(32, 10)))
+        with pytest.raises(OptionError) as error:
+            train(module, small, recipe, save=lambda snapshot: None)
+        messages.add(str(error.value))
+    assert len(messages) == 1, messages
+
+
 def test_divergence_in_the_last_step_is_noticed_too(small: DataSet) -> None:
     recipe = Recipe(optimizer="sgd", lr=1e38, schedule="constant", epochs=1, batch_size=1000)
     module = initialise(lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Linear(32, 10)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import click
+import torch
 
 from fastmatch import FastmatchError
 from fastmatch.cli.align import align
@@ -47,6 +48,8 @@ def main() -> None:
         _fail(error.format_message().rstrip(".") + hint)
     except click.ClickException as error:
         _fail(error.format_message())
+    except torch.OutOfMemoryError as error:
+        _fail(f"{str(error).partition('.')[0]}; use --device cpu")
     except OSError as error:  # a name too long, a folder that vanished: what no room foresaw
         _fail(f"{error}; check the paths and the disk")
     except (click.Abort, KeyboardInterrupt):

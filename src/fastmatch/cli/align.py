@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 import click
+import torch
 
 import fastmatch
 from fastmatch import checkpoints
 from fastmatch.cli import options
-from fastmatch.cli.inputs import example_inputs, find_data, find_spec, require_data
+from fastmatch.cli.inputs import example_inputs, find_data, find_spec, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
+from fastmatch.devices import device_name
 from fastmatch.errors import OptionError
 
 
@@ -45,6 +47,7 @@ Example:
 @options.limit(None, "Compare activations on at most N training examples, a fixed subset.  [default: all]")
 @click.option("-o", "--output", default="alignment.safetensors", show_default=True, help="Alignment file to write.")
 @click.option("--apply", "aligned", metavar="FILE", help="Also write b with its units permuted (.pt or .safetensors).")
+@options.device
 @options.json
 def align(
     a: str,
@@ -63,6 +66,7 @@ def align(
     limit: int | None,
     output: str,
     aligned: str | None,
+    device: torch.device,
     json_path: str | None,
 ) -> None:
     """Find the permutation that lines the units of B up with those of A, certify it, and write it down."""
@@ -83,22 +87,23 @@ def align(
         spec.certify(first.module, inputs).require(f"a random permutation of the groups in {spec_path}")
     for path, network in ((a, first), (b, second)):
         spec.check_state(network.state_dict, path)
+    left, right = (move_state(network.state_dict, device) for network in (first, second))
     with progress("matching") as tick:
         if training is not None:
             match = fastmatch.match_activations(
                 spec,
                 first.module,
-                first.state_dict,
-                second.state_dict,
-                training.train,
+                left,
+                right,
+                training.train.to(device),
                 similarity=similarity,
                 progress=tick,
             )
         else:
             match = fastmatch.match_weights(
                 spec,
-                first.state_dict,
-                second.state_dict,
+                left,
+                right,
                 seed=seed,
                 restarts=restarts,
                 start=begin,
@@ -115,8 +120,8 @@ def align(
     fastmatch.Permutation(spec, match.permutation.indices, metadata).save(output)
     if aligned:
         checkpoints.write(aligned, match.permutation.apply(second.state_dict), second.card)
-    write_json(json_path, result, seed)
-    _report(match, certificate, f"{source} examples" if source else "random inputs")
+    write_json(json_path, result, seed=seed, device=device_name(device))
+    _report(match, certificate, f"{source} examples" if source else "random inputs", device)
     console.print(f"wrote {output}" + (f" and {aligned}" if aligned else "") + "; next: fastmatch barrier --alphas 25")
 
 
@@ -126,7 +131,7 @@ def _origin(network: fastmatch.Checkpoint, output: str) -> dict[str, str]:
     return {"path": os.path.relpath(Path(network.path).resolve(), folder), "sha256": network.sha256}
 
 
-def _report(match: fastmatch.Match, certificate: fastmatch.Certificate, inputs: str) -> None:
+def _report(match: fastmatch.Match, certificate: fastmatch.Certificate, inputs: str, device: torch.device) -> None:
     rows = table("group", "units", "fixed", "dead", "before", "after")
     for group in match.groups:
         figures = (f"{group.objective_before:.4g}", f"{group.objective_after:.4g}")
@@ -135,7 +140,8 @@ def _report(match: fastmatch.Match, certificate: fastmatch.Certificate, inputs: 
     console.print(rows)
     console.print(
         f"{match.method} matching: objective {match.objective_before:.6g} -> {match.objective_after:.6g}, "
-        f"{match.status} after {match.sweeps} sweep{'s' * (match.sweeps != 1)}, {match.seconds:.1f} s"
+        f"{match.status} after {match.sweeps} sweep{'s' * (match.sweeps != 1)}, {match.seconds:.1f} s "
+        f"on {device_name(device)}"
     )
     if len(match.restarts) > 1:
         console.print("objective of every start: " + ", ".join(f"{value:.6g}" for value in match.restarts))

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
+import torch
 
 import fastmatch
 from fastmatch import files, plots
 from fastmatch.cli import options
-from fastmatch.cli.inputs import require_data
+from fastmatch.cli.inputs import move_network, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
+from fastmatch.devices import device_name
 
 
 @click.command(
@@ -36,6 +38,7 @@ Example:
 @options.data
 @options.data_dir
 @options.limit(10_000, "Evaluate on at most N training and N test examples, a fixed subset.")
+@options.device
 @options.json
 @click.option("--csv", "csv_path", metavar="FILE", type=click.Path(), help="Write the curves as CSV.")
 @click.option("--plot", metavar="FILE", type=click.Path(), help="Draw the curves (.png, .pdf, .svg).")
@@ -47,6 +50,7 @@ def barrier(
     data: str | None,
     data_dir: str | None,
     limit: int,
+    device: torch.device,
     json_path: str | None,
     csv_path: str | None,
     plot: str | None,
@@ -64,23 +68,24 @@ def barrier(
     recorded = origin.get("data")
     name = data or (recorded if recorded and fastmatch.is_builtin_data(recorded) else None)
     dataset = require_data(first, name, data_dir, limit)
+    network = move_network(first, dataset, device)
     with progress("evaluating") as tick:
         result = fastmatch.barrier(
-            first.module,
-            first.state_dict,
-            second.state_dict,
-            dataset,
+            network.module,
+            network.state_dict,
+            move_state(second.state_dict, device),
+            dataset.to(device),
             permutation=permutation,
             alphas=alphas,
             bn=bn,
             progress=tick,
         )
-    write_json(json_path, {**result.to_json(), "bn": bn}, origin["match"]["seed"])
+    write_json(json_path, {**result.to_json(), "bn": bn}, seed=origin["match"]["seed"], device=device_name(device))
     if csv_path:
         files.write_text(csv_path, _csv(result))
     if plot:
         plots.draw_barrier(result, plot, title=f"{first.model}, {dataset.name}")
-    _report(result, f"{Path(first.path).name} - {Path(second.path).name}, {dataset.name}")
+    _report(result, f"{Path(first.path).name} - {Path(second.path).name}, {dataset.name}", device)
     if plot:
         console.print(f"drew {plot}")
 
@@ -112,10 +117,10 @@ def _checkpoint(origin: Mapping[str, Any], alignment: str, side: str, model: str
     return network
 
 
-def _report(result: fastmatch.Barrier, title: str) -> None:
+def _report(result: fastmatch.Barrier, title: str, device: torch.device) -> None:
     unaligned, aligned = result.curves["unaligned"], result.curves["aligned"]
     counts = " and ".join(f"{curve.evaluation.examples} {split} examples" for split, curve in unaligned.items())
-    console.print(f"{title}: {len(result.alphas)} alphas, {counts}")
+    console.print(f"{title}: {len(result.alphas)} alphas, {counts}, on {device_name(device)}")
     for split, curve in unaligned.items():
         loss, error = curve.evaluation.loss, 100 * curve.evaluation.error
         ends = (f"{name} loss {loss[at]:.4f}, error {error[at]:.2f} %" for name, at in (("a", 0), ("b", -1)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
 
 import fastmatch
+from fastmatch.errors import OptionError
 
 CERTIFY_EXAMPLES = 64
 
@@ -47,6 +48,29 @@ def find_data(network: fastmatch.Checkpoint, data: str | None, data_dir: str | N
         if data is not None:
             raise
         return None
+
+
+def move_state(state: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
+    """Weights on a device; nothing is copied where they are there already."""
+    return {name: tensor.to(device) for name, tensor in state.items()}
+
+
+def move_network(
+    network: fastmatch.Checkpoint, dataset: fastmatch.DataSet, device: torch.device
+) -> fastmatch.Checkpoint:
+    """Move a network, and check that it runs there: its own code may name another device."""
+    moved = network.to(device)
+    if moved is network:
+        return network
+    try:
+        with torch.no_grad():
+            moved.module(dataset.train.inputs[:2].to(device))
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise OptionError(f"{network.model} does not run on {device} ({reason}); use --device cpu") from error
+    return moved
 
 
 def example_inputs(network: fastmatch.Checkpoint, dataset: fastmatch.DataSet | None) -> tuple[torch.Tensor, ...]:

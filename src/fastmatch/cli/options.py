@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from fastmatch.devices import find_device
+
 model = click.option(
     "--model",
     metavar="MODEL",
@@ -22,6 +24,14 @@ data_dir = click.option(
     help="Folder of mnist.npz and cifar10.npz. Default: $FASTMATCH_DATA.",
 )
 json = click.option("--json", "json_path", metavar="FILE", type=click.Path(), help="Write the result as JSON.")
+device = click.option(
+    "--device",
+    metavar="DEVICE",
+    default="auto",
+    show_default=True,
+    callback=lambda context, parameter, name: find_device(name),
+    help="Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1.",
+)
 SEED = click.IntRange(0, 2**32 - 1)
 seed = click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of every random choice.")
 

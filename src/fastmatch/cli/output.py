@@ -47,7 +47,7 @@ def table(*columns: str, title: str | None = None) -> Table:
     return result
 
 
-def write_json(path: str | None, result: dict[str, Any], seed: int | None = None) -> None:
+def write_json(path: str | None, result: dict[str, Any], *, seed: int | None = None, device: str = "cpu") -> None:
     """Write ``result`` with versions, device, precision, seed and the command; nothing where no path was given."""
     if path is None:
         return
@@ -56,7 +56,7 @@ def write_json(path: str | None, result: dict[str, Any], seed: int | None = None
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
-        "device": "cpu",
+        "device": device,
         "precision": "highest",
         "seed": seed,
         "command": shlex.join(["fastmatch", *sys.argv[1:]]),

@@ -13,6 +13,7 @@ import fastmatch
 from fastmatch import checkpoints, training
 from fastmatch.cli import options
 from fastmatch.cli.output import check_targets, console, progress, write_json
+from fastmatch.devices import device_name
 from fastmatch.errors import OutputError
 
 
@@ -57,6 +58,7 @@ Example:
 @click.option(
     "-o", "--output", default="model.pt", show_default=True, help="Checkpoint to write (.pt or .safetensors)."
 )
+@options.device
 @options.json
 def train(
     model: str | None,
@@ -67,6 +69,7 @@ def train(
     parent: str | None,
     seed: int,
     output: str,
+    device: torch.device,
     json_path: str | None,
     **recipe: Any,
 ) -> None:
@@ -100,13 +103,14 @@ def train(
         checkpoints.write(path, snapshot.state_dict, card.at(snapshot.step, snapshot.epoch))
 
     with progress("training") as tick:
-        result = training.train(module, dataset, chosen, save=save, progress=tick)
+        result = training.train(module, dataset, chosen, save=save, progress=tick, device=device)
     checkpoints.write(output, module.state_dict(), card.at(result.steps, result.epochs))
     for split in ("train", "test"):
         loss, accuracy = getattr(result, f"{split}_loss"), getattr(result, f"{split}_accuracy")
         console.print(f"{split:5}  loss {loss:.4f}  accuracy {100 * accuracy:.2f} %")
-    console.print(f"wrote {output} ({name}, {source}, {result.steps} steps, {result.seconds:.1f} s)")
-    write_json(json_path, asdict(result), seed)
+    where = device_name(device)
+    console.print(f"wrote {output} ({name}, {source}, {result.steps} steps, {result.seconds:.1f} s on {where})")
+    write_json(json_path, asdict(result), seed=seed, device=where)
 
 
 def _start(model: str | None, parent: str | None, recipe: training.Recipe) -> tuple[str, torch.nn.Module, str | None]:

@@ -70,7 +70,7 @@ def _checked(pair: Pair, where: str) -> tuple[Tensor, Tensor]:
 
 def _tensor(values: Any, where: str) -> Tensor:
     try:
-        return torch.as_tensor(values)
+        return torch.as_tensor(values, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(f"{where} is not numeric; give tensors or arrays of numbers") from error
 

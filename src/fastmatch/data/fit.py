@@ -23,6 +23,8 @@ def check_fit(module: nn.Module, data: DataSet) -> None:
     try:
         with torch.no_grad():
             outputs = module(examples)
+    except torch.OutOfMemoryError:  # of a GPU: says nothing about the data
+        raise
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise DataError(

@@ -15,6 +15,7 @@ from fastmatch.data import Split
 from fastmatch.errors import DataError, ModelError, OptionError
 from fastmatch.interpolation.batchnorm import has_batch_norm, reset_statistics
 from fastmatch.interpolation.forward import forward
+from fastmatch.interpolation.stack import Stack
 from fastmatch.symmetry import eval_mode
 
 # Convolutions run fastest while the activations of a batch stay in cache, plain matrix products in large batches.
@@ -136,16 +137,18 @@ def evaluate_splits(
     if bn not in ("reset", "keep"):
         raise OptionError(f"bn {bn!r} is unknown; choose reset or keep")
     _check_networks(module, networks)
+    largest = {name: _largest_label(split) for name, split in splits.items()}
     results: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in splits}
     with torch.no_grad(), eval_mode(module):
-        reset = bn == "reset" and has_batch_norm(module, kernels.combine(networks, rows[0].tolist()), statistics)
+        stack = Stack(networks)
+        reset = bn == "reset" and has_batch_norm(module, stack.combine(rows[0]), statistics)
         shuffled = statistics.shuffle(seed=0) if reset else statistics
         for number, row in enumerate(rows):
-            state = kernels.combine(networks, row.tolist())
+            state = stack.combine(row)
             if reset:
                 reset_statistics(module, state, shuffled)
             for name, split in splits.items():
-                results[name].append(_score(module, state, split))
+                results[name].append(_score(module, state, split, largest[name]))
             if progress is not None:
                 progress(number + 1, len(rows))
     return {
@@ -154,12 +157,16 @@ def evaluate_splits(
     }
 
 
-def _score(module: nn.Module, state: Mapping[str, Tensor], split: Split) -> tuple[np.ndarray, np.ndarray]:
+def _score(
+    module: nn.Module, state: Mapping[str, Tensor], split: Split, largest_label: int
+) -> tuple[np.ndarray, np.ndarray]:
     losses, errors = [], []
     for inputs, labels in split.batches(batch_size(state)):
-        loss, error = kernels.scores(_logits(module, state, inputs, labels), labels)
-        losses.append(loss)
-        errors.append(error)
+        scores = kernels.scores(_logits(module, state, inputs, largest_label), labels, per_example=True)
+        assert scores.losses is not None
+        assert scores.errors is not None
+        losses.append(scores.losses)
+        errors.append(scores.errors)
     return torch.cat(losses).cpu().numpy(), torch.cat(errors).cpu().numpy()
 
 
@@ -168,16 +175,24 @@ def batch_size(state: Mapping[str, Tensor]) -> int:
     return CONVOLUTION_BATCH if any(tensor.dim() > 2 for tensor in state.values()) else MATRIX_BATCH
 
 
-def _logits(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor, labels: Tensor) -> Tensor:
+def _logits(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor, largest_label: int) -> Tensor:
     logits = forward(module, state, inputs)
     if not isinstance(logits, Tensor):
         raise DataError(f"the network returns a {type(logits).__name__}; it must return logits [examples, classes]")
-    if logits.dim() != 2 or len(logits) != len(labels) or logits.shape[1] <= int(labels.max()):
+    if logits.dim() != 2 or len(logits) != len(inputs) or logits.shape[1] <= largest_label:
         raise DataError(
-            f"the network returns shape {tuple(logits.shape)} for {len(labels)} examples with labels up to "
-            f"{int(labels.max())}; it must return [examples, classes]"
+            f"the network returns shape {tuple(logits.shape)} for {len(inputs)} examples with labels up to "
+            f"{largest_label}; it must return [examples, classes]"
         )
     return logits
+
+
+def _largest_label(split: Split) -> int:
+    """Read once for a split: a GPU would be waited for in every batch."""
+    smallest, largest = torch.stack(torch.aminmax(split.labels)).tolist()
+    if smallest < 0:
+        raise DataError(f"labels must be class indices from 0, found {smallest}")
+    return largest
 
 
 def _check_networks(module: nn.Module, networks: Sequence[Mapping[str, Tensor]]) -> None:

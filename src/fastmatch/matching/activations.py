@@ -140,8 +140,8 @@ def _update(
     values_b: Mapping[str, Tensor],
 ) -> None:
     for name, tap in taps.items():
-        units = (tap.place.units(values[tap.place.tensor]).flatten(0, -2) for values in (values_a, values_b))
-        moments[name].update(*units)
+        (first, axes), (second, _) = (tap.place.view(values[tap.place.tensor]) for values in (values_a, values_b))
+        moments[name].update(first, second, axes=axes)
 
 
 def _matrix(moments: kernels.Moments, similarity: Similarity) -> np.ndarray:

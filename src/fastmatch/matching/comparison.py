@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -10,14 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastmatch.kernels import Source, Summand
 from fastmatch.symmetry import Occurrence, PermutationSpec
 
 State = Mapping[str, Tensor]
 Sources = tuple[Tensor, ...]  # For every other axis of a term, the position of b at each place.
 Surroundings = list[Sources]  # For every term; what did not move is the same object.
-_ENTRIES = 1 << 25  # Of a parameter that are compared at a time.
 Part = Literal["all", "still", "moving"]
-Pairs = Iterator[tuple[Tensor, Tensor]]  # Matrices [units, columns] of a and b whose products are to be summed.
 
 
 class Term(NamedTuple):
@@ -76,54 +74,33 @@ class Comparison:
         """Sources of every term."""
         return [positions.sources(term) for term in self.terms]
 
-    def pairs(self, now: Surroundings, part: Part) -> Pairs:
+    def summands(self, now: Surroundings, part: Part) -> Iterator[Summand]:
         """All columns, or those of the terms that other groups move, or of those that none does."""
         for term, sources in zip(self.terms, now, strict=True):
-            if not term.others and part != "moving":
-                yield from self._pieces(term)
-            elif term.others and part != "still":
-                yield from self._columns(term, None, sources[:1], sources[1:])
+            if part == "all" or (part == "moving") == bool(term.others):
+                moved = zip(term.others, sources, strict=True)
+                yield self._summand(term, [Source(axis, source) for axis, source in moved])
 
-    def _pieces(self, term: Term) -> Pairs:
-        """All columns of a term that nothing moves beside."""
-        a, b = self._tensors(term)
-        axes = [axis for axis in range(a.dim()) if axis != term.place.axis]
-        longest = max(axes, key=lambda axis: term.shape[axis], default=None)
-        if longest is None:
-            yield term.place.units(a), term.place.units(b)
-        else:
-            step = _step(term, longest)
-            for left, right in zip(a.split(step, longest), b.split(step, longest), strict=True):
-                yield term.place.units(left), term.place.units(right)
-
-    def differences(self, before: Surroundings, now: Surroundings) -> Pairs:
+    def differences(self, before: Surroundings, now: Surroundings) -> Iterator[Summand]:
         """Columns that change a sum from what it was to what it is: those that moved, axis after axis."""
         for term, old, new in zip(self.terms, before, now, strict=True):
             for place, axis in enumerate(term.others):
                 if old[place] is not new[place]:
                     moved = (old[place] != new[place]).nonzero().squeeze(1)
-                    others = (axis, *(other for other in term.others if other != axis))
-                    turned = term._replace(others=others)
-                    yield from self._columns(turned, moved, (new[place], old[place]), (*new[:place], *old[place + 1 :]))
+                    first = Source(axis, new[place][moved], moved, old[place][moved])
+                    around = zip(term.others, (*new[: place + 1], *old[place + 1 :]), strict=True)
+                    beside = [Source(other, source) for other, source in around if other != axis]
+                    yield self._summand(term, [first, *beside])
 
-    def _columns(self, term: Term, places: Tensor | None, sources: Sequence[Tensor], rest: Sources) -> Pairs:
-        """Some or all places of the first other axis: of a, and of b from one source less another if there are two."""
-        a, b = self._tensors(term)
-        axis = term.others[0]
-        wide = torch.promote_types(b.dtype, torch.float32)
-        count = term.shape[axis] if places is None else len(places)
-        step = _step(term, axis)
-        for start in range(0, count, step):
-            part = slice(start, min(start + step, count))
-            if places is None:
-                left, chosen = a.narrow(axis, start, part.stop - start), [source[part] for source in sources]
-            else:
-                left = _select(a, (axis,), (places[part],))
-                chosen = [source[places[part]] for source in sources]
-            change = _select(b, (axis,), chosen[:1])
-            for source in chosen[1:]:
-                change = change.to(wide) - _select(b, (axis,), (source,)).to(wide)
-            yield term.place.units(left), term.place.units(_select(change, term.others[1:], rest))
+    def _summand(self, term: Term, sources: Sequence[Source]) -> Summand:
+        """Summand of a term, with the axes of its parameter counted as in the view that has its units apart."""
+        place = term.place
+        (a, (axis,)), (b, _) = (place.view(side) for side in self._tensors(term))
+        further = a.dim() - len(term.shape)
+        moved = [
+            source._replace(axis=source.axis + further) if source.axis > place.axis else source for source in sources
+        ]
+        return Summand(a, b, axis, tuple(moved))
 
     def exact(self, now: Surroundings, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Entries of the similarity in float64, shape [number of rows]."""
@@ -137,11 +114,6 @@ class Comparison:
 
     def _tensors(self, term: Term) -> tuple[Tensor, Tensor]:
         return self.a[term.place.tensor], self.b[term.place.tensor]
-
-
-def _step(term: Term, axis: int) -> int:
-    """How many places of an axis are compared at a time."""
-    return max(1, _ENTRIES * term.shape[axis] // max(1, math.prod(term.shape)))
 
 
 def unit_norms(state: State, places: Sequence[Occurrence]) -> np.ndarray:

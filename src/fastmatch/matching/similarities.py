@@ -49,7 +49,7 @@ class Similarities:
         now = comparison.surroundings(self.positions)
         if name in self._matrices and self.differences.get(name, 0) < _DIFFERENCES:
             matrix, before = self._matrices.pop(name)
-            matrix = kernels.gram(comparison.differences(before, now), matrix)
+            matrix = kernels.gram_update(matrix, comparison.differences(before, now))
             self.differences[name] = self.differences.get(name, 0) + 1
         else:
             self.forget(name)
@@ -70,10 +70,10 @@ class Similarities:
     def _full(self, name: str, now: Surroundings) -> Tensor:
         comparison = self.problem.comparison(name)
         if self.still is None or not (name in self.still or self._worth(name, self.still)):
-            return kernels.gram(comparison.pairs(now, "all"))
+            return kernels.gram(comparison.summands(now, "all"))
         if name not in self.still:
-            self.still[name] = kernels.gram(comparison.pairs(now, "still"))
-        return kernels.gram(comparison.pairs(now, "moving"), self.still[name].clone())
+            self.still[name] = kernels.gram(comparison.summands(now, "still"))
+        return kernels.gram_update(self.still[name].clone(), comparison.summands(now, "moving"))
 
     def _worth(self, name: str, still: dict[str, Tensor]) -> bool:
         """Whether the terms that nothing moves beside cost more than their sum, and it may be kept."""

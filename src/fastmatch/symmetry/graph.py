@@ -8,7 +8,7 @@ import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch.export import Dim, ExportedProgram, export
 from torch.export.graph_signature import InputKind, InputSpec
 from torch.func import functional_call
 
+from fastmatch.devices import full_float32, move_operations
 from fastmatch.errors import SymmetryError
 
 # Mark of values that an operation in place changes through a view of them, in the meta data of their nodes.
@@ -43,10 +44,10 @@ def eval_mode(module: nn.Module) -> Iterator[None]:
 
 
 def call(module: nn.Module, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Any:
-    """Run ``module`` with the weights and buffers of ``state`` in place of its own."""
+    """Run ``module`` with the weights and buffers of ``state`` in place of its own, in float32 where they are that."""
     # Every name is given, tied ones too, so there is nothing left for functional_call to tie. Conditions would be
     # compiled for one run, which fails where operations are watched.
-    with torch.compiler.set_stance("force_eager"):
+    with torch.compiler.set_stance("force_eager"), full_float32():
         return functional_call(module, dict(state), tuple(inputs), tie_weights=False)
 
 
@@ -79,6 +80,14 @@ class Graph:
         """Placeholders of the graph with what each stands for, in order."""
         nodes = [node for node in self.module.graph.nodes if node.op == "placeholder"]
         return zip(nodes, self.sources, strict=True)
+
+    def to(self, device: torch.device) -> Graph:
+        """The same operations on ``device``; as in ``nn.Module.to``, the module itself changes."""
+        move_operations(self.module, device)
+        values = (source.value for source in self.sources)
+        moved = (value.to(device) if isinstance(value, Tensor) else value for value in values)
+        sources = (replace(source, value=value) for source, value in zip(self.sources, moved, strict=True))
+        return replace(self, sources=tuple(sources))
 
 
 def export_graph(module: nn.Module, inputs: Sequence[Tensor]) -> Graph:
@@ -191,9 +200,9 @@ class GraphRunner(fx.Interpreter):
         return tapped
 
     def outputs(self, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """Outputs of the graph for one batch."""
+        """Outputs of the graph for one batch on the graph's device."""
         remaining = iter(inputs)
         values = {"input": lambda _: next(remaining), "state": lambda source: state[source.name]}
         arguments = [values.get(source.kind, lambda source: source.value)(source) for source in self._sources]
-        with torch.no_grad():
+        with torch.no_grad(), full_float32():
             return self.run(*arguments)

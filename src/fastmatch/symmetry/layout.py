@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from fastmatch.errors import SymmetryError
@@ -77,21 +76,27 @@ class Occurrence:
 
     def units(self, tensor: Tensor) -> Tensor:
         """Values of ``tensor`` in this place, shape [sizes of the bases..., units of the group, everything else]."""
+        values, axes = self.view(tensor)
+        values = values.movedim(axes, tuple(range(len(axes))))
+        return values.reshape(*values.shape[: len(axes)], -1)
+
+    def view(self, tensor: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """View of ``tensor`` with boxes unfolded into their factors, and its axes of the bases and of the units."""
         if self.whole(tensor.shape[self.axis]):
-            return tensor.movedim(self.axis, 0).reshape(tensor.shape[self.axis], -1)
+            return tensor, (self.axis,)
         boxes = {self.axis: self.box} | {axis: box for axis, box, _ in self.bases}
         shape: list[int] = []
+        strides: list[int] = []
+        start = tensor.storage_offset()
         first: dict[int, int] = {}
-        for axis, size in enumerate(tensor.shape):
+        for axis, (size, stride) in enumerate(zip(tensor.shape, tensor.stride(), strict=True)):
             first[axis] = len(shape)
-            if axis in boxes:
-                tensor = _restrict(tensor, axis, boxes[axis])
-                shape += boxes[axis].shape
-            else:
-                shape.append(size)
-        front = [first[axis] + factor for axis, _, factor in self.bases] + [first[self.axis] + self.factor]
-        values = tensor.reshape(shape).movedim(front, list(range(len(front))))
-        return values.reshape(*values.shape[: len(front)], -1)
+            box = boxes.get(axis, Box(0, (Factor(None, size, 1),)))
+            start += box.offset * stride
+            shape += box.shape
+            strides += [factor.stride * stride for factor in box.factors]
+        axes = (*(first[axis] + factor for axis, _, factor in self.bases), first[self.axis] + self.factor)
+        return tensor.as_strided(shape, strides, start), axes
 
     def __str__(self) -> str:
         factor = self.box.factors[self.factor]
@@ -99,13 +104,6 @@ class Occurrence:
         if factor.stride != 1 or len(self.box.factors) > 1:
             text += f" in blocks of {factor.stride}" if factor.stride != 1 else " inside blocks"
         return text + (f" from {self.box.offset}" if self.box.offset else "")
-
-
-def _restrict(tensor: Tensor, axis: int, box: Box) -> Tensor:
-    positions = box.positions().ravel()
-    if np.array_equal(positions, np.arange(tensor.shape[axis])):
-        return tensor
-    return tensor.index_select(axis, torch.from_numpy(positions).to(tensor.device))
 
 
 @dataclass(frozen=True)

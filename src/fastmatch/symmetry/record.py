@@ -62,7 +62,7 @@ def _replays(
     """Whether the record computes what the network does, with other weights that take the same branches."""
     generator = torch.Generator().manual_seed(0)
     other = {
-        name: tensor * (1 + noise * torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype))
+        name: tensor * (1 + noise * torch.randn(tensor.shape, generator=generator, dtype=tensor.dtype).to(tensor))
         if tensor.is_floating_point()
         else tensor
         for name, tensor in state.items()

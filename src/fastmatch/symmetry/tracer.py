@@ -79,7 +79,7 @@ class Tracer:
         elif source.kind == "constant":
             self.labels[node] = [Atom(size, "constant of the network") for size in shape_of(node)]
             if isinstance(source.value, Tensor):
-                self.labels.constants[node] = source.value
+                self.labels.constants[node] = source.value.cpu()
         else:
             reason = "input of the network" if source.kind == "input" else None
             self.labels[node] = [Atom(size, reason) for size in shape_of(node)]
@@ -159,6 +159,7 @@ class Tracer:
         if sum(self.labels.constants[source].numel() for source in tensors) + value.numel() > _LARGEST_CONSTANT:
             return None
         args, kwargs = fx.map_arg((node.args, node.kwargs), self._value)
+        kwargs = {**kwargs, "device": torch.device("cpu")} if "device" in kwargs else kwargs
         try:
             return node.target(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError, NotImplementedError):

@@ -55,12 +55,16 @@ def _axes(group: Group) -> tuple[tuple[str, ...], list[str]]:
 def observe(spec: PermutationSpec, module: nn.Module, inputs: Sequence[Tensor]) -> tuple[dict[str, Tap], GraphRunner]:
     """Where each group of a traced spec can be observed, and what runs the network and returns the values there.
 
+    The network is traced where its weights are, and runs where ``inputs`` are.
+
     Raises
     ------
     SymmetryError
         The network cannot be exported, or its groups are not those of ``spec``.
     """
-    tracer = trace_graph(module, inputs)
+    device = inputs[0].device
+    home = next((tensor.device for tensor in module.state_dict().values()), device)
+    tracer = trace_graph(module, [tensor.to(home) for tensor in inputs])
     extraction = extract(tracer)
     traced = {group.name: _axes(group) for group in extraction.spec.groups}
     if any(traced.get(group.name) != _axes(group) for group in spec.groups):
@@ -69,4 +73,5 @@ def observe(spec: PermutationSpec, module: nn.Module, inputs: Sequence[Tensor]) 
             "keep groups in order, or --method weight"
         )
     taps = find_taps(tracer, extraction)
-    return taps, GraphRunner(tracer.graph, [tap.place.tensor for tap in taps.values()])
+    graph = tracer.graph if device == home else tracer.graph.to(device)
+    return taps, GraphRunner(graph, [tap.place.tensor for tap in taps.values()])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fastmatch.data import DataSet, Split, batch_count, check_fit
+from fastmatch.devices import full_float32
 from fastmatch.errors import OptionError
 from fastmatch.training.recipe import Recipe
 from fastmatch.training.schedules import learning_rate
@@ -86,18 +86,22 @@ def train(
     check_fit(module.to(device).eval(), data)
     optimizer = _optimizer(recipe, module)
     start = time.perf_counter()
-    with seeded(recipe.order_seed, device), torch.backends.cudnn.flags(benchmark=False, deterministic=True):
+    losses: list[Tensor] = []
+    with seeded(recipe.order_seed, device), full_float32():
         _snapshot(module, 0, steps_per_epoch, due, save)
         module.train()
-        for step, (inputs, labels) in enumerate(_shuffled_batches(data.train, recipe)):
-            _set_learning_rate(optimizer, learning_rate(recipe, step, steps_per_epoch))
-            _check_finite(_step(module, optimizer, inputs, labels), step + 1)
-            _snapshot(module, step + 1, steps_per_epoch, due, save)
+        for step, (inputs, labels) in enumerate(_shuffled_batches(data.train, recipe), start=1):
+            _set_learning_rate(optimizer, learning_rate(recipe, step - 1, steps_per_epoch))
+            losses.append(_step(module, optimizer, inputs, labels))
+            if step in due or step % steps_per_epoch == 0:  # reading losses makes the program wait for a GPU
+                _check_finite(losses, step)
+                losses.clear()
+            _snapshot(module, step, steps_per_epoch, due, save)
             if progress is not None:
-                progress(step + 1, total)
+                progress(step, total)
     seconds = time.perf_counter() - start
     figures = (*evaluate(module, data.train), *evaluate(module, data.test))
-    _check_finite(sum(figures), total)
+    _check_finite([torch.tensor(sum(figures))], total)
     return TrainResult(*figures, total, recipe.epochs, seconds)
 
 
@@ -106,7 +110,7 @@ def evaluate(module: nn.Module, split: Split) -> tuple[float, float]:
     module.eval()
     loss = torch.zeros((), dtype=torch.float64, device=split.inputs.device)
     correct = torch.zeros((), dtype=torch.int64, device=split.inputs.device)
-    with torch.no_grad():
+    with torch.no_grad(), full_float32():
         for inputs, labels in split.batches(_EVALUATION_BATCH):
             logits = module(inputs)
             loss += F.cross_entropy(logits.double(), labels, reduction="sum")
@@ -131,16 +135,19 @@ def _shuffled_batches(split: Split, recipe: Recipe) -> Iterator[tuple[Tensor, Te
             yield split.inputs[index], split.labels[index]
 
 
-def _step(module: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor) -> float:
+def _step(module: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor) -> Tensor:
     loss = F.cross_entropy(module(inputs), labels)
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
-    return loss.item()
+    return loss.detach()
 
 
-def _check_finite(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
+def _check_finite(losses: Sequence[Tensor], last: int) -> None:
+    """Raise OptionError where one of the losses, the last of them of step ``last``, is not finite."""
+    finite = torch.stack(list(losses)).isfinite().tolist()
+    if not all(finite):
+        step = last - len(finite) + 1 + finite.index(False)
         raise OptionError(f"training diverged at step {step}; lower the learning rate (--lr)")
 
 
