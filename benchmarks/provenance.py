@@ -14,7 +14,7 @@ import torch
 from benchmarks import trained
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("torch", "numpy", "numba", "scipy", "lapjv")
+PACKAGES = ("torch", "triton", "numpy", "numba", "scipy", "lapjv")
 
 
 def provenance() -> dict[str, object]:

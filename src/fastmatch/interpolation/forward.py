@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from fastmatch.errors import DataError
@@ -22,6 +23,8 @@ def forward(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> A
     dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), inputs.dtype)
     try:
         return call(module, state, (inputs.to(dtype),))
+    except torch.OutOfMemoryError:  # of a GPU: says nothing about the data
+        raise
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
         reason = " ".join(str(error).split())
         raise DataError(

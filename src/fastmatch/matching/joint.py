@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fastmatch import assignment, kernels
@@ -98,5 +99,5 @@ def grams(pairs: Sequence[tuple[Tensor, Tensor]], order: Sequence[int], trailing
         tuple(side.permute(*order, side.dim() - 1).reshape(math.prod(lead), size, side.shape[-1]) for side in pair)
         for pair in pairs
     ]
-    matrices = [kernels.gram((a[copy], b[copy]) for a, b in flat).cpu().numpy() for copy in range(math.prod(lead))]
-    return np.stack(matrices).reshape(*lead, size, size)
+    matrices = [kernels.gram((a[copy], b[copy]) for a, b in flat) for copy in range(math.prod(lead))]
+    return torch.stack(matrices).cpu().numpy().reshape(*lead, size, size)

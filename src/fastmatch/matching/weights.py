@@ -49,7 +49,7 @@ def match_weights(
     Parameters
     ----------
     a, b
-        State dicts of one architecture, on any device. b is aligned to a.
+        State dicts of one architecture, on one device. b is aligned to a.
     seed
         Seeds the orders of the groups and the random starts.
     restarts
