@@ -25,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "suites", nargs="*", metavar="suite", help="assignment, weights, batch, first_call, memory; all by default"
+        "suites",
+        nargs="*",
+        metavar="suite",
+        help="assignment, weights, evaluator, batch, first_call, memory; all by default",
     )
     parser.add_argument("--sizes", type=_sizes, help="of assignment problems, as in 256,512")
     parser.add_argument("--threads", type=int, default=1, help="cores to keep to; 1 by default")

@@ -155,4 +155,5 @@ def barrier(
 
 
 def _rows(evaluation: Evaluation, pick: list[int]) -> Evaluation:
-    return Evaluation(evaluation.coefficients[pick], evaluation.losses[pick], evaluation.errors[pick])
+    coefficients, losses, errors = evaluation.coefficients, evaluation.losses, evaluation.errors
+    return Evaluation(coefficients[pick], losses[pick], errors[pick], evaluation.strategy)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from fastmatch import kernels
 from fastmatch.data import Split
 from fastmatch.errors import DataError, ModelError, OptionError
 from fastmatch.interpolation.batchnorm import has_batch_norm, reset_statistics
-from fastmatch.interpolation.forward import forward
 from fastmatch.interpolation.stack import Stack
+from fastmatch.interpolation.strategies import Chosen, Strategy, choose_runner
 from fastmatch.symmetry import eval_mode
 
 # Convolutions run fastest while the activations of a batch stay in cache, plain matrix products in large batches.
@@ -33,11 +33,14 @@ class Evaluation:
         Shape [rows, networks], float64.
     losses, errors
         Per example, shapes [rows, examples]: cross-entropy in nats (float64) and 0-1 error (bool).
+    strategy
+        How the networks were run, and why.
     """
 
     coefficients: np.ndarray
     losses: np.ndarray
     errors: np.ndarray
+    strategy: Chosen = Chosen("functional", "it was asked for")  # noqa: RUF009
 
     @property
     def examples(self) -> int:
@@ -79,6 +82,7 @@ def evaluate(
     *,
     bn: BatchNormMode = "reset",
     statistics: Split | None = None,
+    strategy: Strategy = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> Evaluation:
     """Loss and error of ``sum_m coefficients[k, m] * networks[m]`` for every row k.
@@ -101,13 +105,16 @@ def evaluate(
         ``"keep"``: statistics are interpolated like weights.
     statistics
         Training examples for the statistics; ``data`` itself if None.
+    strategy
+        ``"functional"`` calls the module with the weights of each row; ``"lowered"`` exports it once and folds, fuses
+        and shares what it can; ``"auto"`` lowers long evaluations on the CPU (:attr:`Evaluation.strategy` says why).
     progress
         Called with (rows done, rows) after each row.
 
     Raises
     ------
     OptionError
-        The coefficients do not fit the networks, or ``bn`` is unknown.
+        The coefficients do not fit the networks, ``bn`` or ``strategy`` is unknown, or the network cannot be lowered.
     ModelError
         A network has other tensors or shapes than ``module``.
     DataError
@@ -116,7 +123,14 @@ def evaluate(
     """
     splits = {"data": data}
     return evaluate_splits(
-        module, networks, coefficients, splits, bn=bn, statistics=statistics or data, progress=progress
+        module,
+        networks,
+        coefficients,
+        splits,
+        bn=bn,
+        statistics=statistics or data,
+        strategy=strategy,
+        progress=progress,
     )["data"]
 
 
@@ -128,6 +142,7 @@ def evaluate_splits(
     *,
     bn: BatchNormMode,
     statistics: Split,
+    strategy: Strategy = "auto",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Evaluation]:
     """:func:`evaluate` on several splits, with each row's weights and statistics made once."""
@@ -143,30 +158,41 @@ def evaluate_splits(
         stack = Stack(networks)
         reset = bn == "reset" and has_batch_norm(module, stack.combine(rows[0]), statistics)
         shuffled = statistics.shuffle(seed=0) if reset else statistics
+        runner = choose_runner(module, networks, len(rows), list(splits.values()), strategy)
+        shared = {name: runner.share(split) for name, split in splits.items()}
         for number, row in enumerate(rows):
             state = stack.combine(row)
             if reset:
                 reset_statistics(module, state, shuffled)
             for name, split in splits.items():
-                results[name].append(_score(module, state, split, largest[name]))
+                run = runner.run(state, row.tolist(), shared[name])
+                results[name].append(_score(run, split, batch_size(state), largest[name]))
             if progress is not None:
                 progress(number + 1, len(rows))
     return {
-        name: Evaluation(rows, np.stack([losses for losses, _ in scored]), np.stack([errors for _, errors in scored]))
+        name: Evaluation(
+            rows,
+            np.stack([losses for losses, _ in scored]),
+            np.stack([errors for _, errors in scored]),
+            runner.chosen,
+        )
         for name, scored in results.items()
     }
 
 
 def _score(
-    module: nn.Module, state: Mapping[str, Tensor], split: Split, largest_label: int
+    run: Callable[[Tensor, slice], Any], split: Split, size: int, largest_label: int
 ) -> tuple[np.ndarray, np.ndarray]:
     losses, errors = [], []
-    for inputs, labels in split.batches(batch_size(state)):
-        scores = kernels.scores(_logits(module, state, inputs, largest_label), labels, per_example=True)
+    start = 0
+    for inputs, labels in split.batches(size):
+        logits = _checked(run(inputs, slice(start, start + len(inputs))), len(inputs), largest_label)
+        scores = kernels.scores(logits, labels, per_example=True)
         assert scores.losses is not None
         assert scores.errors is not None
         losses.append(scores.losses)
         errors.append(scores.errors)
+        start += len(inputs)
     return torch.cat(losses).cpu().numpy(), torch.cat(errors).cpu().numpy()
 
 
@@ -175,13 +201,12 @@ def batch_size(state: Mapping[str, Tensor]) -> int:
     return CONVOLUTION_BATCH if any(tensor.dim() > 2 for tensor in state.values()) else MATRIX_BATCH
 
 
-def _logits(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor, largest_label: int) -> Tensor:
-    logits = forward(module, state, inputs)
+def _checked(logits: Any, examples: int, largest_label: int) -> Tensor:
     if not isinstance(logits, Tensor):
         raise DataError(f"the network returns a {type(logits).__name__}; it must return logits [examples, classes]")
-    if logits.dim() != 2 or len(logits) != len(inputs) or logits.shape[1] <= largest_label:
+    if logits.dim() != 2 or len(logits) != examples or logits.shape[1] <= largest_label:
         raise DataError(
-            f"the network returns shape {tuple(logits.shape)} for {len(inputs)} examples with labels up to "
+            f"the network returns shape {tuple(logits.shape)} for {examples} examples with labels up to "
             f"{largest_label}; it must return [examples, classes]"
         )
     return logits

@@ -20,9 +20,8 @@ def forward(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> A
     DataError
         The network does not take the inputs.
     """
-    dtype = next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), inputs.dtype)
     try:
-        return call(module, state, (inputs.to(dtype),))
+        return call(module, state, (inputs.to(float_type(state)),))
     except torch.OutOfMemoryError:  # of a GPU: says nothing about the data
         raise
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
@@ -31,3 +30,8 @@ def forward(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> A
             f"the network does not take examples of shape {tuple(inputs.shape[1:])} in batches of {len(inputs)} "
             f"({reason}); choose data that fit"
         ) from error
+
+
+def float_type(state: Mapping[str, Tensor]) -> torch.dtype:
+    """Type of the weights."""
+    return next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)

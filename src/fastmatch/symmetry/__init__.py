@@ -1,7 +1,7 @@
 """Which parameter axes share a permutation: the spec, the tracer, the rules, the certificate."""
 
 from fastmatch.symmetry.certificate import Certificate, certify, certify_spec
-from fastmatch.symmetry.graph import GraphRunner, call, eval_mode
+from fastmatch.symmetry.graph import Graph, GraphRunner, call, eval_mode, export_graph
 from fastmatch.symmetry.layout import Bases, Box, Factor, Indices, Occurrence, TensorLayout
 from fastmatch.symmetry.notation import load_spec
 from fastmatch.symmetry.spec import Group, PermutationSpec, Pin
@@ -13,6 +13,7 @@ __all__ = [
     "Box",
     "Certificate",
     "Factor",
+    "Graph",
     "GraphRunner",
     "Group",
     "Indices",
@@ -25,6 +26,7 @@ __all__ = [
     "certify",
     "certify_spec",
     "eval_mode",
+    "export_graph",
     "load_spec",
     "observe",
     "trace",
