@@ -26,6 +26,7 @@ def test_a_name_is_taken_at_its_word(device):
 def test_auto_takes_the_kernels_on_a_gpu_unless_something_speaks_against_it(monkeypatch):
     fake = torch.empty(1, device="meta")
     monkeypatch.setattr(dispatch, "_device_obstacle", lambda device: None)
+    monkeypatch.setattr(dispatch, "interpreting", lambda: False)
     assert choose([fake]) == ("gpu", "the tensors are on meta")
     assert choose([fake], better="it is small") == ("reference", "it is small")
     assert choose([fake, fake.double()]) == ("reference", "float64 is not float32, float16 or bfloat16")
@@ -34,11 +35,14 @@ def test_auto_takes_the_kernels_on_a_gpu_unless_something_speaks_against_it(monk
 def test_kernels_that_cannot_run_are_refused_by_name(monkeypatch):
     with pytest.raises(OptionError, match=r"float64 is not float32.*use implementation reference"):
         choose([torch.zeros(1, dtype=torch.float64)], "gpu")
-    with pytest.raises(OptionError, match="made for NVIDIA GPUs, the tensors are on meta"):
-        choose([torch.empty(1, device="meta")], "gpu")
     with pytest.raises(OptionError, match="tensors are on 2 devices"):
         choose([torch.empty(1, device="meta"), torch.zeros(1)], "gpu")
+    monkeypatch.setattr(dispatch, "interpreting", lambda: True)
+    with pytest.raises(OptionError, match="TRITON_INTERPRET is set, and the tensors are on meta"):
+        choose([torch.empty(1, device="meta")], "gpu")
     monkeypatch.setattr(dispatch, "interpreting", lambda: False)
+    with pytest.raises(OptionError, match="made for NVIDIA GPUs, the tensors are on meta"):
+        choose([torch.empty(1, device="meta")], "gpu")
     with pytest.raises(OptionError, match="the tensors are on cpu"):
         choose([torch.zeros(1)], "gpu")
     monkeypatch.setattr(dispatch.importlib.util, "find_spec", lambda name: None)

@@ -72,10 +72,15 @@ CASES = {
     "more axes than the kernel follows": lambda: [
         Summand(tensor(2, 3, 4, 5, 6, 3)[:, ::2], tensor(2, 2, 4, 5, 6, 3), 4, (Source(0, permutation(2)),))
     ],
+    "moved, with more axes than the kernel follows": lambda: [
+        Summand(tensor(2, 3, 9, 5, 6, 3)[:, ::2], tensor(2, 2, 9, 5, 6, 3), 4, (Source(2, **some(9, 4)),)),
+        Summand(*pair(6)),
+    ],
     "other widths": lambda: [Summand(tensor(33, 70), tensor(65, 70)), Summand(tensor(33), tensor(65))],
     "long sums": lambda: [Summand(*pair(3, 20000))],
     "no columns": lambda: [Summand(*pair(3, 0))],
     "no units": lambda: [Summand(*pair(0, 3))],
+    "no units on one side": lambda: [Summand(tensor(0, 4), tensor(3, 4))],
 }
 
 
@@ -155,7 +160,7 @@ def test_types_may_differ_within_a_sum(implementation, device):
 def test_splits_cover_every_chunk_once():
     summands = [Summand(*pair(4, width)) for width in (1, 100, 16, 17, 300, 0, 5)]
     for wanted in (1, 2, 3, 7, 1000):
-        table, splits, _ = plan.plan(summands, wanted)
+        table, splits = plan.plan(summands, wanted)
         header = table[: plan.HEADER * splits].reshape(splits, plan.HEADER).tolist()
         assert splits <= max(1, wanted) + 1
         assert [begin for *_, begin, _ in header] == [0, *(end for *_, end in header[:-1])]
@@ -231,6 +236,40 @@ def test_shapes_that_do_not_fit_are_refused(implementation, device):
     for shapes in (((3, 4), (3, 5)), ((3, 4), (3, 4, 1))):
         with pytest.raises(ValueError, match="cannot be compared"):
             gram([tuple(torch.zeros(shape, device=device) for shape in shapes)], implementation=implementation)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize(
+    ("summands", "message"),
+    [
+        ([Summand(tensor(3, 4), tensor(3, 4), -1)], "axes .* from 0 on"),
+        ([Summand(tensor(3, 4), tensor(3, 4), 0, (Source(0, permutation(3)),))], "different axes"),
+        ([Summand(tensor(3, 4), tensor(3, 4), 0, (Source(1, torch.arange(3)),))], r"different lengths: \[4, 3\]"),
+        (
+            [Summand(*pair(3, 4, 5), 0, (Source(1, permutation(4)), Source(2, **some(5, 2))))],
+            "only the first source",
+        ),
+        ([Summand(tensor(3, 4), tensor(5, 4)), Summand(tensor(3, 4), tensor(4, 4))], r"3 x 5 units cannot take \(3, 4"),
+    ],
+)
+def test_sums_that_do_not_fit_are_refused(summands, message, implementation, device):
+    placed = [changed(summand, lambda side: side.to(device)) for summand in summands]
+    with pytest.raises(ValueError, match=message):
+        gram(placed, implementation=implementation)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_sum_of_other_units_is_refused(implementation, device):
+    summand = tuple(side.to(device) for side in pair(3, 4))
+    with pytest.raises(ValueError, match="4 x 3 units cannot take"):
+        gram_update(torch.zeros(4, 3, device=device), [summand], implementation=implementation)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_positions_that_are_not_there_are_refused(implementation, device):
+    summand = Summand(*(side.to(device) for side in pair(3, 4)), 0, (Source(1, torch.tensor([0, 1, 2, 4])),))
+    with pytest.raises((IndexError, RuntimeError), match=r"positions 0 to 4 of an axis of 4|out of"):
+        gram([summand], implementation=implementation)
 
 
 def test_an_unknown_precision_is_refused():

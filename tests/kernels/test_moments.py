@@ -34,7 +34,10 @@ CASES = {
     "coordinates of heads": lambda: ([torch.randn(5, 3, 7, 4), torch.randn(5, 3, 7, 4)], (3, 1)),
     "every other sample": lambda: ([torch.randn(9, 80)[:, ::2], torch.randn(9, 40)], (0,)),
     "not on a border of 16 bytes": lambda: ([torch.randn(8, 65)[:, 1:], torch.randn(8, 64)], (0,)),
-    "many axes": lambda: ([torch.randn(2, 3, 4, 5, 2, 3), torch.randn(2, 3, 4, 5, 2, 3).transpose(0, 0)], (3,)),
+    "more axes than the kernel follows": lambda: (
+        [torch.randn(4, 6, 8, 5, 4, 6)[::2, ::2, ::2, :, ::2, ::2], torch.randn(2, 3, 4, 5, 2, 3)],
+        (3,),
+    ),
     "axes in any order": lambda: (
         [torch.randn(2, 3, 4, 5, 2), torch.randn(4, 5, 2, 3, 2).permute(4, 3, 0, 1, 2)],
         (3,),
@@ -43,6 +46,12 @@ CASES = {
     "other widths": lambda: ([torch.randn(9, 40), torch.randn(35, 40)], (0,)),
     "all units of a batch": lambda: ([torch.randn(6, 5), torch.randn(6, 5)], (0, 1)),
 }
+
+
+def laid_out(value, dtype, device):
+    """``value + 2`` of another type, in the same layout."""
+    whole = value.as_strided((value.untyped_storage().nbytes() // value.element_size(),), (1,), 0)
+    return (whole + 2).to(device, dtype).as_strided(value.shape, value.stride(), value.storage_offset())
 
 
 def moved(value, axes):
@@ -60,9 +69,9 @@ def moved(value, axes):
 @pytest.mark.parametrize("name", CASES)
 def test_every_implementation_agrees_with_float64(name, implementation, dtype, relu, device):
     values, axes = CASES[name]()
-    values = [(value + 2).to(dtype) for value in values]
+    placed = [laid_out(value, dtype, device) for value in values]
+    values = [value.cpu() for value in placed]
     moments = Moments(implementation=implementation)
-    placed = [value.to(device) for value in values]
     moments.update(*(value[:1] if 0 not in axes else value for value in placed), axes=axes, relu=relu)
     moments.update(*placed, axes=axes, relu=relu)
     parts = [moved(value[:1], axes) if 0 not in axes else moved(value, axes) for value in values]
@@ -76,6 +85,30 @@ def test_every_implementation_agrees_with_float64(name, implementation, dtype, r
     assert float((moments.covariance().cpu() - covariance).norm()) <= 1e-6 * float(linear.norm())
     for alive, value in zip(moments.alive(), centred, strict=True):
         assert torch.equal(alive.cpu(), value.square().mean(1) > 1e-8)
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_a_network_without_units_leaves_the_other_its_sums(implementation, device):
+    moments = Moments(implementation=implementation)
+    moments.update(torch.zeros(0, 4, device=device), torch.eye(3, 4, device=device) * 2)
+    assert moments.linear().shape == (0, 3)
+    assert [alive.tolist() for alive in moments.alive()] == [[], [True] * 3]
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+@pytest.mark.parametrize("types", [(torch.float64, torch.float32), (torch.float32, torch.float16)])
+def test_batches_may_be_of_other_types(types, implementation, device):
+    a, b = related(mean=100.0)
+    moments = Moments(implementation="auto")
+    moments.update(a[:, :20].to(types[0]), b[:, :20].to(types[0]))
+    moments.implementation = implementation
+    later = [value[:, 20:].to(types[1]) for value in (a, b)]
+    moments.update(*(value.to(device) for value in later))
+    wide = [
+        torch.cat([value[:, :20].to(types[0]).double(), part.double()], 1)
+        for value, part in zip((a, b), later, strict=True)
+    ]
+    np.testing.assert_allclose(moments.pearson().cpu().numpy(), correlation(*wide), atol=1e-5)
 
 
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -134,6 +167,12 @@ def test_the_kernel_sees_what_lies_together(name, layout):
 def test_samples_that_do_not_correspond_are_refused():
     with pytest.raises(ValueError, match="do not correspond"):
         Moments().update(torch.zeros(3, 4), torch.zeros(3, 5))
+
+
+@pytest.mark.parametrize("axes", [(-1,), (2,), (0, 0)])
+def test_axes_that_are_not_there_are_refused(axes):
+    with pytest.raises(ValueError, match="different axes, from 0 on, of 2"):
+        Moments().update(torch.zeros(3, 3), torch.zeros(3, 3), axes=axes)
 
 
 def test_batches_of_other_units_are_refused():

@@ -31,6 +31,21 @@ def test_the_kernel_agrees_with_the_reference(dtype, shape, per_example, device)
     assert_equal([part for part in found if part is not None], [part for part in expected if part is not None])
 
 
+@pytest.mark.parametrize("label", [-1, 3, 17])
+def test_a_class_that_is_not_there_is_never_scored(label, device):
+    logits, labels = torch.zeros(2, 3, device=device), torch.tensor([1, label], device=device)
+    found = scores(logits, labels, per_example=True, implementation="gpu")
+    assert found.losses.isnan().tolist() == [False, True]
+    assert found.errors.tolist() == [True, True]
+    with pytest.raises(RuntimeError, match="out of bounds"):
+        scores(logits, labels, implementation="reference")
+
+
+def test_labels_elsewhere_are_refused():
+    with pytest.raises(ValueError, match="labels there, received them on meta"):
+        scores(torch.zeros(2, 3), torch.zeros(2, dtype=torch.int64, device="meta"))
+
+
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 def test_any_strides_will_do(implementation, device):
     logits = torch.randn(17, 40, 2, device=device).permute(2, 0, 1)[:, ::2]

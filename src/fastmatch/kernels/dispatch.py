@@ -44,15 +44,15 @@ def choose(tensors: Sequence[Tensor], implementation: Implementation = "auto", b
     """
     if implementation == "reference":
         return Choice("reference", "it was asked for")
+    if implementation not in ("auto", "gpu"):
+        raise OptionError(f"implementation {implementation!r} is unknown; choose auto, reference or gpu")
+    if implementation == "auto" and any(tensor.device.type == "cpu" for tensor in tensors):
+        return Choice("reference", "the tensors are on the cpu")
     obstacle = _obstacle(tensors)
     if implementation == "gpu":
         if obstacle:
             raise OptionError(f"the gpu kernels cannot run: {obstacle}; use implementation reference or auto")
         return Choice("gpu", "it was asked for")
-    if implementation != "auto":
-        raise OptionError(f"implementation {implementation!r} is unknown; choose auto, reference or gpu")
-    if any(tensor.device.type == "cpu" for tensor in tensors):
-        return Choice("reference", "the tensors are on the cpu")
     if reason := obstacle or better:
         return Choice("reference", reason)
     return Choice("gpu", f"the tensors are on {tensors[0].device}")
@@ -74,8 +74,8 @@ def _obstacle(tensors: Sequence[Tensor]) -> str | None:
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
     (device,) = devices
-    if device.type == "cpu" and interpreting():
-        return None
+    if interpreting():
+        return None if device.type == "cpu" else f"TRITON_INTERPRET is set, and the tensors are on {device}"
     return _device_obstacle(device)
 
 

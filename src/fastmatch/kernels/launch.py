@@ -11,7 +11,7 @@ import torch
 
 TYPES = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
 POINTEES = {torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16"}  # in triton.language
-LONGEST = 8192  # Products that one program adds up in float32: more of them would cost digits.
+LONGEST = 2048  # Products that one program adds up in float32: more of them would cost digits.
 PRODUCTS = {"highest": "ieee", "high": "tf32x3", "fast": "tf32"}
 
 

@@ -1,4 +1,4 @@
-"""All combinations in one launch: a program reads its block of every set once, then forms every row of the result."""
+"""All combinations in one launch: a program forms its block of every row, and finds the sets in the cache after one."""
 
 from __future__ import annotations
 

@@ -44,7 +44,9 @@ def gram(
     Raises
     ------
     ValueError
-        There is no summand, or shapes do not fit.
+        There is no summand, or shapes or sources do not fit.
+    IndexError, RuntimeError
+        A source names a position that is not there.
     OptionError
         ``precision`` or ``implementation`` is unknown, or cannot run.
 
@@ -85,7 +87,7 @@ def _accumulate(
     total: Tensor | None, summands: Iterable[Summand | Pair], precision: Precision, implementation: Implementation
 ) -> Tensor | None:
     check_precision(precision)
-    rest: Iterator[Summand] = (Summand(*summand) for summand in summands)
+    rest = _checked(total, summands)
     first = next(rest, None)
     if first is None:
         return total
@@ -100,6 +102,16 @@ def _accumulate(
     else:
         choose([first.a, first.b], implementation)
     return reference.accumulate(total, found)
+
+
+def _checked(total: Tensor | None, summands: Iterable[Summand | Pair]) -> Iterator[Summand]:
+    shape = None if total is None else tuple(total.shape)
+    for summand in itertools.starmap(Summand, summands):
+        summand.check()
+        shape = summand.units if shape is None else shape
+        if summand.units != shape:
+            raise ValueError(f"a sum of {shape[0]} x {shape[1]} units cannot take {summand.units}")
+        yield summand
 
 
 def _better(summand: Summand, precision: Precision) -> str | None:

@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from fastmatch.kernels.dispatch import DTYPES, Precision
-from fastmatch.kernels.gram.plan import COLUMNS, FIELDS, HEADER, plan
+from fastmatch.kernels.gram.plan import COLUMNS, FIELDS, HEADER, plan, shallow
 from fastmatch.kernels.gram.summand import Summand
 from fastmatch.kernels.launch import POINTEES, PRODUCTS, Variant, launch, processors
 
@@ -120,8 +120,8 @@ def kernel(
 def accumulate(total: Tensor | None, summands: Sequence[Summand], precision: Precision) -> Tensor:
     """``total`` and all products, in place; one launch for all summands of one form."""
     forms: dict[tuple[torch.dtype, bool], list[Summand]] = {}
-    for summand in map(_alike, summands):
-        summand.check()
+    parts = itertools.chain.from_iterable(map(shallow, map(_alike, summands)))
+    for summand in map(_alike, parts):  # what a copied summand takes off is wide
         less = any(source.less is not None for source in summand.sources)
         forms.setdefault((summand.a.dtype, less), []).append(summand)
     for (dtype, less), chosen in forms.items():
@@ -139,18 +139,16 @@ def _alike(summand: Summand) -> Summand:
 
 
 def _sum(summands: Sequence[Summand], dtype: torch.dtype, precision: Precision, less: bool) -> Tensor:
-    first = summands[0]
-    rows, columns = (side.shape[first.axis] for side in (first.a, first.b))
+    rows, columns = summands[0].units
     variant = _variant(dtype, precision, _BLOCKS[max(rows, columns) > _BLOCKS[0]], less)
     block = variant.constants["BLOCK"]
     tiles = triton.cdiv(rows, block) * triton.cdiv(columns, block)
-    device = first.a.device
-    table, splits, kept = plan(summands, _WAVES * processors(device) // max(1, tiles))
+    device = summands[0].a.device
+    table, splits = plan(summands, _WAVES * processors(device) // max(1, tiles))
     out = torch.empty((splits, rows, columns), dtype=torch.float32, device=device)
     fields = HEADER * splits
     arguments = (table.to(device, non_blocking=True), out, rows, columns, fields)
     launch(kernel, variant, (tiles, splits), device, arguments)
-    del kept  # the table holds addresses: until here they must not be given away
     return out[0] if splits == 1 else out.sum(0)
 
 

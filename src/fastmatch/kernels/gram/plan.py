@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -30,13 +31,10 @@ class Plan(NamedTuple):
         int64, on the CPU.
     splits
         Parts into which the columns of all summands are divided.
-    kept
-        What the table holds addresses of.
     """
 
     table: Tensor
     splits: int
-    kept: Sequence[Summand]
 
 
 class _Geometry(NamedTuple):
@@ -48,8 +46,8 @@ class _Geometry(NamedTuple):
 
 def plan(summands: Sequence[Summand], splits: int) -> Plan:
     """Divide the columns of ``summands`` into about so many parts of one length, none longer than float32 bears."""
-    shallow = [part for summand in summands for part in _shallow(summand)]
-    chunks = [math.ceil(math.prod(axis.size for axis in geometry.axes) / COLUMNS) for _, geometry in shallow]
+    geometries = [_geometry(summand) for summand in summands]
+    chunks = [math.ceil(math.prod(axis.size for axis in geometry.axes) / COLUMNS) for geometry in geometries]
     edges = np.concatenate([[0], np.cumsum(chunks)])
     length = max(1, min(LONGEST // COLUMNS, math.ceil(edges[-1] / max(1, splits))))
     begins = np.arange(0, edges[-1], length)
@@ -57,28 +55,32 @@ def plan(summands: Sequence[Summand], splits: int) -> Plan:
     first = np.searchsorted(edges, begins, side="right") - 1
     last = np.searchsorted(edges, ends, side="left")
     header = np.stack([first, last, begins, ends], 1).ravel()
-    positions = _Positions(len(header) + FIELDS * len(shallow))
+    positions = _Positions(len(header) + FIELDS * len(summands))
     fields = [
         _fields(summand, geometry, int(start), positions)
-        for (summand, geometry), start in zip(shallow, edges, strict=False)
+        for summand, geometry, start in zip(summands, geometries, edges, strict=False)
     ]
     parts = [header, *(np.array(line, dtype=np.int64) for line in fields), *positions.arrays]
     table = torch.from_numpy(np.concatenate(parts).astype(np.int64, copy=False))
-    return Plan(table, len(begins), [summand for summand, _ in shallow])
+    return Plan(table, len(begins))
 
 
-def _shallow(summand: Summand) -> list[tuple[Summand, _Geometry]]:
+def shallow(summand: Summand) -> Iterator[Summand]:
     """The summand itself or, where it has more axes than the kernel follows, copies of its matrices."""
+    if len(_geometry(summand).axes) <= _DEPTH:
+        yield summand
+    else:
+        yield from itertools.starmap(Summand, matrices(summand))
+
+
+def _geometry(summand: Summand) -> _Geometry:
     a, b, axis, sources = summand
     sourced = tuple((source.axis, len(source.b)) for source in sources)
-    geometry = _geometry(tuple(a.shape), a.stride(), b.stride(), axis, sourced)
-    if len(geometry.axes) <= _DEPTH:
-        return [(summand, geometry)]
-    return [part for pair in matrices(summand) for part in _shallow(Summand(*pair))]
+    return _followed(tuple(a.shape), a.stride(), b.stride(), axis, sourced)
 
 
 @lru_cache(maxsize=1 << 14)
-def _geometry(
+def _followed(
     shape: tuple[int, ...],
     a: tuple[int, ...],
     b: tuple[int, ...],
@@ -104,15 +106,19 @@ class _Positions:
     def __init__(self, start: int) -> None:
         self.arrays: list[np.ndarray] = []
         self._end = start
-        self._known: dict[int, int] = {}
+        self._known: dict[tuple[int, int], int] = {}
 
-    def place(self, positions: Tensor) -> int:
-        """Where in the table an array begins."""
-        if id(positions) not in self._known:
-            self._known[id(positions)] = self._end
-            self.arrays.append(positions.cpu().numpy())
-            self._end += len(positions)
-        return self._known[id(positions)]
+    def place(self, positions: Tensor, size: int) -> int:
+        """Where in the table an array of positions below ``size`` begins."""
+        key = (id(positions), size)
+        if key not in self._known:
+            array = positions.cpu().numpy()
+            if len(array) and not 0 <= array.min() <= array.max() < size:
+                raise IndexError(f"a source names positions {array.min()} to {array.max()} of an axis of {size}")
+            self._known[key] = self._end
+            self.arrays.append(array)
+            self._end += len(array)
+        return self._known[key]
 
 
 def _fields(summand: Summand, geometry: _Geometry, start: int, positions: _Positions) -> list[int]:
@@ -125,13 +131,14 @@ def _fields(summand: Summand, geometry: _Geometry, start: int, positions: _Posit
     result = [a.data_ptr(), b.data_ptr(), a.stride(axis), b.stride(axis)]
     result += [math.prod(run.size for run in axes), start, axes[1].size, axes[2].size]
     result += [run.strides[0] for run in axes] + [run.strides[1] for run in axes]
-    result += _listed(lead.a if lead else None, positions)
+    result += _listed(lead, "a", a, positions)
     for source in chosen:
-        result += _listed(source.b if source else None, positions)
-    result += [_listed(lead.less if lead else None, positions)[0], int(fast)]
-    return result
+        result += _listed(source, "b", b, positions)
+    return [*result, _listed(lead, "less", b, positions)[0], int(fast)]
 
 
-def _listed(array: Tensor | None, positions: _Positions) -> list[int]:
-    """Place and length of an array; of length 0 where positions are in order."""
-    return [0, 0] if array is None else [positions.place(array), len(array)]
+def _listed(source: Source | None, name: str, side: Tensor, positions: _Positions) -> list[int]:
+    """Place and length of an array of a source; of length 0 where positions are in order."""
+    if source is None or (array := getattr(source, name)) is None:
+        return [0, 0]
+    return [positions.place(array, side.shape[source.axis]), len(array)]

@@ -38,7 +38,6 @@ def _add(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
 
 def matrices(summand: Summand) -> Pairs:
     """What a summand compares, as matrices [units, columns] of a and of b."""
-    summand.check()
     a, b, axis, sources = summand
     if sources:
         yield from _sourced(summand)
@@ -79,8 +78,8 @@ def _select(tensor: Tensor, axis: int, positions: Tensor) -> Tensor:
 
 
 def _units(tensor: Tensor, axis: int) -> Tensor:
-    units = tensor.shape[axis]
-    return tensor.movedim(axis, 0).reshape(units, tensor.numel() // max(1, units))
+    first, *rest = tensor.movedim(axis, 0).shape
+    return tensor.movedim(axis, 0).reshape(first, math.prod(rest))
 
 
 def _step(tensor: Tensor, axis: int) -> int:

@@ -48,10 +48,28 @@ class Summand(NamedTuple):
     axis: int = 0
     sources: tuple[Source, ...] = ()
 
+    @property
+    def units(self) -> tuple[int, int]:
+        """Units of a and of b."""
+        return self.a.shape[self.axis], self.b.shape[self.axis]
+
     def check(self) -> None:
-        """Raise ValueError where the shapes do not fit."""
-        free = {self.axis, *(source.axis for source in self.sources)}
+        """Raise ValueError where the shapes or the sources do not fit."""
+        taken = [self.axis, *(source.axis for source in self.sources)]
+        if not all(0 <= axis < self.a.dim() for axis in taken) or len(set(taken)) != len(taken):
+            raise ValueError(f"axes {taken} are not different axes, from 0 on, of {self.a.dim()}")
+        for number, source in enumerate(self.sources):
+            _check_source(source, self.a.shape[source.axis], first=number == 0)
         sizes = [zip(side.shape, range(side.dim()), strict=True) for side in (self.a, self.b)]
-        first, second = ([size for size, axis in side if axis not in free] for side in sizes)
+        first, second = ([size for size, axis in side if axis not in taken] for side in sizes)
         if first != second or self.a.dim() != self.b.dim():
             raise ValueError(f"shapes {tuple(self.a.shape)} and {tuple(self.b.shape)} cannot be compared")
+
+
+def _check_source(source: Source, size: int, *, first: bool) -> None:
+    if not first and (source.a is not None or source.less is not None):
+        raise ValueError(f"only the first source may have a or less, not that of axis {source.axis}")
+    lengths = [size if source.a is None else len(source.a), len(source.b)]
+    lengths += [] if source.less is None else [len(source.less)]
+    if len(set(lengths)) > 1:
+        raise ValueError(f"positions along axis {source.axis} are of different lengths: {lengths}")

@@ -31,9 +31,12 @@ class Batch(NamedTuple):
     pairs: Sequence[tuple[int, int]]
 
     def check(self) -> None:
-        """Raise ValueError where the samples differ, or pairs do not name the networks."""
+        """Raise ValueError where axes are not there, samples differ, or pairs do not name the networks."""
         if {network for pair in self.pairs for network in pair} != set(range(len(self.values))):
             raise ValueError(f"pairs {self.pairs} do not name {len(self.values)} networks from 0 on")
+        dimensions = {value.dim() for value in self.values}
+        if len(set(self.axes)) != len(self.axes) or any(not 0 <= axis < min(dimensions) for axis in self.axes):
+            raise ValueError(f"axes {self.axes} are not different axes, from 0 on, of {min(dimensions)}")
         shapes = [[size for axis, size in enumerate(value.shape) if axis not in self.axes] for value in self.values]
         if any(shape != shapes[0] for shape in shapes):
             raise ValueError(f"samples of shapes {[tuple(value.shape) for value in self.values]} do not correspond")

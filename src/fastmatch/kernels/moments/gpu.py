@@ -138,11 +138,12 @@ def moments(batch: Batch, shifts: Sequence[Tensor], precision: Precision) -> Ten
     if len({value.dtype for value in batch.values}) > 1:
         batch = batch._replace(values=[value.float() for value in batch.values])
     device, entries = batch.values[0].device, sum(batch.sizes)
-    table, layout, kept = plan(batch, shifts)
+    table, layout, kept = plan(batch, [shift.to(device) for shift in shifts])
     units = batch.units
     variant = _variant(batch.values[0].dtype, precision, layout, _BLOCKS[max(units) > _BLOCKS[0]])
     block = variant.constants["BLOCK"]
-    rows, across = (triton.cdiv(max(units[pair[side]] for pair in batch.pairs), block) for side in range(2))
+    # At least one tile: the other side of a pair may have units whose sums are wanted.
+    rows, across = (triton.cdiv(max(1, *(units[pair[side]] for pair in batch.pairs)), block) for side in range(2))
     wanted = _WAVES * processors(device) // max(1, rows * across * len(batch.pairs))
     length, splits = _splits(batch.samples, variant.constants["SAMPLES"], wanted)
     out = torch.empty((splits, entries), dtype=torch.float32, device=device)

@@ -55,14 +55,14 @@ class Moments:
         values
             Activations of every network in their own layout, any strides and any floating type.
         axes
-            Axes of the units: one, or several that are counted jointly, row-major. All others are samples.
+            Axes of the units, from 0 on: one, or several that are counted jointly, row-major. All others are samples.
         relu
             Compare ``max(values, 0)``.
 
         Raises
         ------
         ValueError
-            The networks have other samples, or other units than in earlier batches.
+            The networks have other samples, other units than in earlier batches, or not these axes.
         OptionError
             ``implementation`` cannot run.
         """
@@ -73,13 +73,12 @@ class Moments:
         if batch.sizes != self._sizes:
             raise ValueError(f"a batch of {batch.units} units does not fit those before it")
         self.count += batch.samples
-        self._total += self._moments(batch)
+        self._total += self._moments(batch).to(self._total.device)
 
     def _start(self, batch: Batch) -> None:
         self._sizes = batch.sizes
-        # In float32, since that is what is taken off the values: the totals belong to exactly these shifts.
-        wide = torch.float64 if any(value.dtype == torch.float64 for value in batch.values) else torch.float32
-        self._shifts = [mean.to(wide) for mean in batch.means()]
+        # In float32, since that is what every batch can take off its values: the totals belong to these very shifts.
+        self._shifts = [mean.float() for mean in batch.means()]
         self._total = torch.zeros(sum(self._sizes), dtype=torch.float64, device=batch.values[0].device)
 
     def _moments(self, batch: Batch) -> Tensor:

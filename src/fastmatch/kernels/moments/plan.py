@@ -35,7 +35,9 @@ def plan(batch: Batch, shifts: Sequence[Tensor]) -> Plan:
     units = [_units(batch, value) for value in values]
     samples = _samples(batch, values)
     if max(len(samples), *(len(runs) for runs in units)) > _DEPTH:
-        values = [batch.moved(value).reshape(size, -1) for value, size in zip(values, batch.units, strict=True)]
+        values = [
+            batch.moved(value).reshape(size, batch.samples) for value, size in zip(values, batch.units, strict=True)
+        ]
         units = [[Run(size, (value.stride(0),))] for value, size in zip(values, batch.units, strict=True)]
         samples = [Run(batch.samples, tuple(value.stride(1) for value in values))]
     inner = _padded([run.size for run in samples], 1)

@@ -26,5 +26,5 @@ def moments(batch: Batch, shifts: Sequence[Tensor]) -> Tensor:
 
 
 def _shifted(batch: Batch, value: Tensor, shift: Tensor, dtype: torch.dtype) -> Tensor:
-    flat = batch.moved(value).reshape(len(shift), -1).to(dtype)
-    return (flat.relu() if batch.relu else flat) - shift.to(dtype)[:, None]
+    flat = batch.moved(value).reshape(len(shift), batch.samples).to(dtype)
+    return (flat.relu() if batch.relu else flat) - shift.to(flat)[:, None]

@@ -24,7 +24,8 @@ def scores(
     logits
         Shape [..., examples, classes], any strides, float32, float16 or bfloat16 (the reference: any floating type).
     labels
-        Shape [examples], int64, in [0, classes).
+        Shape [examples], int64, in [0, classes). Nothing else is looked up: on a GPU such an example is wrong and its
+        loss is NaN, the reference raises.
     per_example
         Whether to return the values of every example too.
     implementation
@@ -33,12 +34,14 @@ def scores(
     Raises
     ------
     ValueError
-        The shapes do not fit.
+        The shapes or the devices do not fit.
     OptionError
         ``implementation`` is unknown or cannot run.
     """
     if logits.dim() < 2 or labels.shape != logits.shape[-2:-1]:
         raise ValueError(f"logits {tuple(logits.shape)} need labels [examples], received {tuple(labels.shape)}")
+    if labels.device != logits.device:
+        raise ValueError(f"logits on {logits.device} need labels there, received them on {labels.device}")
     if choose([logits], implementation).implementation == "gpu":
         from fastmatch.kernels.scores import gpu
 

@@ -75,6 +75,7 @@ def kernel(
         total = tl.where(old == float("-inf"), 0.0, total * tl.exp(old - shift))
         total += tl.sum(tl.exp(values - shift[:, None]), 1)
         target += tl.sum(tl.where(number[None, :] == label[:, None], values, 0.0), 1)
+    target = tl.where((label >= 0) & (label < classes), target, float("nan"))
     loss = tl.where(tl.abs(top) == float("inf"), 0.0, top) + tl.log(total) - target
     wrong = (best != label) | (total != total)
     tl.store(sums + which * tl.num_programs(0) + block, tl.sum(tl.where(here, loss, 0.0), 0))
@@ -113,7 +114,7 @@ def variants() -> Iterator[Variant]:
 
 def _variant(dtype: torch.dtype, classes: int) -> Variant:
     block = next((size for size in _BLOCKS if classes <= size), max(_BLOCKS))
-    pointers = {"logits": TYPES[dtype], "labels": "i64", "sums": "fp64", "losses": "fp64", "errors": "i1"}
+    pointers = {"logits": TYPES[dtype], "labels": "i64", "sums": "fp64", "losses": "fp64", "errors": "u1"}
     scalars = dict.fromkeys(("examples", "classes", "network", "row", "column", "each"), "i64")
     constants = {"EXAMPLES": _BLOCKS[block], "CLASSES": block}
     return Variant({name: f"*{kind}" for name, kind in pointers.items()} | scalars, constants)
