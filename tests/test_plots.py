@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from fastmatch.errors import OptionError, OutputError
-from fastmatch.interpolation import Barrier, Curve, Evaluation
-from fastmatch.plots import check_target, draw_barrier
+from fastmatch.interpolation import Barrier, Curve, Evaluation, Surface, Triangle
+from fastmatch.interpolation.triangle import barycentric_grid
+from fastmatch.plots import check_target, draw_barrier, draw_triangle
 
 SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-", "svg": b"<?xml"}
 
@@ -53,12 +54,40 @@ def test_a_picture_names_its_curves_axes_and_title(tmp_path):
 
 def test_a_pair_without_alignment_is_drawn_alone(tmp_path):
     text = svg(tmp_path, result(pairs=("unaligned",)))
-    assert "<!-- unaligned, test -->" in text
-    assert "<!-- aligned, test -->" not in text
+    assert "<!-- test -->" in text
+    assert "aligned" not in text
 
 
 def test_a_single_example_has_no_band_and_is_drawn_all_the_same(tmp_path):
     assert "<!-- aligned, test -->" in svg(tmp_path, result(examples=1))
+
+
+def surfaces(grid=4, examples=20, flat=False):
+    rng, rows = np.random.default_rng(0), barycentric_grid(grid)
+    losses = np.ones((len(rows), examples)) if flat else rng.random((len(rows), examples))
+    errors = np.zeros(losses.shape, bool) if flat else losses < 0.3
+    surface = Surface(Evaluation(rows, losses, errors))
+    return Triangle(grid, rows, {"train": surface, "test": surface})
+
+
+@pytest.mark.parametrize("suffix", SIGNATURES)
+def test_a_triangle_is_drawn_in_the_format_of_its_suffix(tmp_path, suffix):
+    path = tmp_path / f"triangle.{suffix}"
+    draw_triangle(surfaces(), path)
+    assert path.read_bytes().startswith(SIGNATURES[suffix])
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("shape", [{"grid": 2}, {"examples": 1}, {"flat": True}, {}], ids=str)
+def test_a_triangle_names_its_corners_quantities_and_title(tmp_path, shape):
+    path = tmp_path / "triangle.svg"
+    draw_triangle(surfaces(**shape), path, names=("x.pt", "y.pt", "z.pt"), title="mlp, digits")
+    text = path.read_text()
+    for name in ("x.pt", "y.pt", "z.pt", "mlp, digits"):
+        assert f"<!-- {name} -->" in text
+    for quantity in ("test loss (nats), barrier", "test error (%), barrier"):
+        assert f"<!-- {quantity}" in text
+    assert "nan" not in text
 
 
 @pytest.mark.parametrize("name", ["barrier.jpg", "barrier", "barrier.png.txt", ".png"])

@@ -5,7 +5,7 @@ from fastmatch.checkpoints import Stream
 from fastmatch.data import DataSet, Split, check_fit, load_data
 from fastmatch.data import is_builtin as is_builtin_data
 from fastmatch.errors import AlignmentError, CheckpointError, DataError, FastmatchError
-from fastmatch.interpolation import Barrier, Evaluation, barrier, evaluate
+from fastmatch.interpolation import Barrier, Evaluation, Triangle, barrier, evaluate, triangle
 from fastmatch.loading import Checkpoint, load
 from fastmatch.matching import Match, match_activations, match_weights
 from fastmatch.permutation import Permutation
@@ -27,6 +27,7 @@ __all__ = [
     "PermutationSpec",
     "Split",
     "Stream",
+    "Triangle",
     "assignment",
     "barrier",
     "certify",
@@ -41,4 +42,5 @@ __all__ = [
     "match_weights",
     "networks",
     "trace",
+    "triangle",
 ]

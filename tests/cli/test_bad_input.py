@@ -15,6 +15,7 @@ import torch
 from fastmatch import Permutation, checkpoints, networks, trace
 from fastmatch.checkpoints import Card
 from fastmatch.cli import main
+from tests.cli import barrier_forms
 
 MODEL, ALIGN, PROGRAM = "mlp(64, 8, 10)", ["align", "a.pt", "b.pt"], ["align", "net.pt2", "net.pt2"]
 
@@ -227,6 +228,7 @@ CASES = {
     "alignment without match": (lambda: edit_alignment({"match": None}), ["barrier"], "does not name its check"),
     "alignment without checkpoints": (lambda: Path("b.pt").unlink(), ["barrier"], "no checkpoint at b.pt"),
     "too few alphas": (None, ["barrier", "--alphas", "1"], "at least 2"),
+    **barrier_forms.CASES,
     "picture of another kind": (None, ["barrier", "--plot", "x.gif"], ".png, .pdf, .svg"),
     "fixed batch": (None, ["align", "net.pt2", "net.pt2", "--data", "digits"], "batches of 2 only"),
     "program as a parent": (None, ["train", "--from", "net.pt2", "-o", "x.pt"], "cannot be trained"),

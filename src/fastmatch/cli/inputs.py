@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -14,9 +14,16 @@ CERTIFY_EXAMPLES = 64
 
 
 def require_data(
-    network: fastmatch.Checkpoint, data: str | None, data_dir: str | None, limit: int | None
+    network: fastmatch.Checkpoint,
+    data: str | None,
+    data_dir: str | None,
+    limit: int | None,
+    load: Callable[..., fastmatch.DataSet] = fastmatch.load_data,
 ) -> fastmatch.DataSet:
-    """Load the data named on the command line, else the card's, and check that the network takes them."""
+    """Load the data named on the command line, else the card's, and check that the network takes them.
+
+    ``load`` may be :func:`fastmatch.load_data` with a memory, where many networks share their data.
+    """
     name = data or (network.card.data if network.card else None)
     if name is None:
         raise fastmatch.DataError(f"{network.path} does not say what it was trained on; name the data with --data")
@@ -29,7 +36,7 @@ def require_data(
             f"{network.path} takes batches of {network.fixed_batch} only; to use data, export it with a dynamic batch "
             "size (dynamic_shapes=({0: torch.export.Dim.AUTO},)); without --data it can be aligned by weights"
         )
-    dataset = fastmatch.load_data(name, limit=limit, data_dir=data_dir, label_noise=_label_noise(network, name))
+    dataset = load(name, limit=limit, data_dir=data_dir, label_noise=_label_noise(network, name))
     fastmatch.check_fit(network.module, dataset)
     return dataset
 

@@ -51,7 +51,13 @@ def write_json(path: str | None, result: dict[str, Any], *, seed: int | None = N
     """Write ``result`` with versions, device, precision, seed and the command; nothing where no path was given."""
     if path is None:
         return
-    provenance = {
+    document = {**result, "provenance": provenance(seed, device)}
+    files.write_text(path, json.dumps(finite(document), indent=1) + "\n")
+
+
+def provenance(seed: int | None, device: str) -> dict[str, Any]:
+    """Versions, device, precision, seed and the command: what every result says of itself."""
+    return {
         "fastmatch": version("fastmatch"),
         "torch": torch.__version__,
         "numpy": np.__version__,
@@ -61,15 +67,14 @@ def write_json(path: str | None, result: dict[str, Any], *, seed: int | None = N
         "seed": seed,
         "command": shlex.join(["fastmatch", *sys.argv[1:]]),
     }
-    files.write_text(path, json.dumps(_finite({**result, "provenance": provenance}), indent=1) + "\n")
 
 
-def _finite(value: Any) -> Any:
-    """NaN and infinities, which JSON does not have, become null."""
+def finite(value: Any) -> Any:
+    """Plain data as JSON has them: NaN and infinities become None, tuples lists."""
     if isinstance(value, dict):
-        return {name: _finite(child) for name, child in value.items()}
+        return {name: finite(child) for name, child in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(child) for child in value]
+        return [finite(child) for child in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

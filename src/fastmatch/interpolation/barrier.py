@@ -70,7 +70,7 @@ class Barrier:
         """Plain data: alphas, curves with standard errors and number of examples, barriers."""
         return {
             "alphas": self.alphas.tolist(),
-            "curves": self._map(_curve_to_json),
+            "curves": self._map(lambda curve: evaluation_to_json(curve.evaluation)),
             "barriers": self._map(lambda curve: {"loss": vars(curve.loss), "error": vars(curve.error)}),
         }
 
@@ -80,9 +80,10 @@ class Barrier:
         }
 
 
-def _curve_to_json(curve: Curve) -> dict[str, Any]:
-    values = {name: getattr(curve.evaluation, name).tolist() for name in ("loss", "loss_se", "error", "error_se")}
-    return {**values, "examples": curve.evaluation.examples}
+def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
+    """Plain data: a list of means and one of standard errors for loss and error, and the number of examples."""
+    values = {name: getattr(evaluation, name).tolist() for name in ("loss", "loss_se", "error", "error_se")}
+    return {**values, "examples": evaluation.examples}
 
 
 def barrier_height(alphas: np.ndarray, values: np.ndarray) -> BarrierHeight:
@@ -90,15 +91,32 @@ def barrier_height(alphas: np.ndarray, values: np.ndarray) -> BarrierHeight:
 
     ``alphas`` starts at 0 and ends at 1.
     """
-    first, last = values[0], values[-1]
+    heights, at = heights_above(values, np.stack([1 - alphas, alphas], 1), values[[0, -1]])
+    return BarrierHeight(**heights, alpha=float(alphas[at]))
+
+
+def heights_above(values: np.ndarray, coefficients: np.ndarray, ends: np.ndarray) -> tuple[dict[str, float], int]:
+    """Largest rise of per-example ``values`` above those of the ``ends``, and the row where ``linear`` is attained.
+
+    Parameters
+    ----------
+    values
+        Shape [rows, examples].
+    coefficients
+        Of the ends in each row, shape [rows, ends].
+    ends
+        Values of the networks that the rows combine, shape [ends, examples].
+    """
     mean = values.mean(1)
-    larger = first if mean[0] >= mean[-1] else last
-    linear = values - np.outer(1 - alphas, first) - np.outer(alphas, last)
+    linear = values.copy()
+    for shares, end in zip(coefficients.T, ends, strict=True):
+        linear -= np.outer(shares, end)
     at, top = int(linear.mean(1).argmax()), int(mean.argmax())
-    differences = {"linear": linear[at], "mean": values[top] - (first + last) / 2, "max": values[top] - larger}
+    largest = ends[int(ends.mean(1).argmax())]
+    differences = {"linear": linear[at], "mean": values[top] - ends.mean(0), "max": values[top] - largest}
     heights = {name: float(difference.mean()) for name, difference in differences.items()}
     errors = {f"{name}_se": float(standard_error(difference)) for name, difference in differences.items()}
-    return BarrierHeight(**heights, **errors, alpha=float(alphas[at]))
+    return heights | errors, at
 
 
 def barrier(

@@ -1,0 +1,102 @@
+"""``fastmatch barrier``: which form is meant, and whether its options fit."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import click
+import torch
+
+from fastmatch import plots
+from fastmatch.cli import options
+from fastmatch.cli.barrier.line import measure_alignment, measure_pair
+from fastmatch.cli.barrier.pairs import measure_list
+from fastmatch.cli.barrier.settings import Settings
+from fastmatch.cli.barrier.triangle import measure_triangle
+from fastmatch.errors import OptionError
+
+ALPHAS, GRID = 25, 9
+
+
+@click.command(
+    epilog="""\b
+Example:
+  fastmatch barrier --alphas 25
+  fastmatch barrier runs/alignment.safetensors --data mnist --limit 1000 --plot barrier.png --json barrier.json
+  fastmatch barrier a.pt b.pt --csv line.csv
+  fastmatch barrier a.pt a-b.safetensors a-c.safetensors --grid 9 --plot triangle.png
+  fastmatch barrier --pairs pairs.csv --json pairs.json"""
+)
+@click.argument("networks", nargs=-1, metavar="[ALIGNMENT | A B | A B C]")
+@click.option("--alphas", type=int, help=f"Points on a line, both ends included.  [default: {ALPHAS}]")
+@click.option("--grid", type=int, help=f"Points on each edge of the triangle of A, B and C.  [default: {GRID}]")
+@click.option(
+    "--pairs", metavar="FILE", type=click.Path(), help="CSV of pairs a,b: paths relative to it, a pair a line."
+)
+@click.option(
+    "--bn",
+    type=click.Choice(["reset", "keep"]),
+    default="reset",
+    show_default=True,
+    help="BatchNorm statistics: computed anew for every network evaluated, or interpolated.",
+)
+@options.model
+@options.data
+@options.data_dir
+@options.limit(10_000, "Evaluate on at most N training and N test examples, a fixed subset.")
+@options.device
+@options.json
+@click.option("--csv", "csv_path", metavar="FILE", type=click.Path(), help="Write the figures as CSV.")
+@click.option("--plot", metavar="FILE", type=click.Path(), help="Draw curves or triangle (.png, .pdf, .svg).")
+def barrier(
+    networks: tuple[str, ...],
+    alphas: int | None,
+    grid: int | None,
+    pairs: str | None,
+    bn: Literal["reset", "keep"],
+    model: str | None,
+    data: str | None,
+    data_dir: str | None,
+    limit: int,
+    device: torch.device,
+    json_path: str | None,
+    csv_path: str | None,
+    plot: str | None,
+) -> None:
+    """Measure loss and error between networks: on a line, over a triangle, or for a list of pairs.
+
+    ALIGNMENT (default: alignment.safetensors) is what `fastmatch align` wrote; it knows its checkpoints, and the line
+    between them is measured before and after it. A B is a line without alignment, A B C a triangle; each of these is a
+    checkpoint, or an alignment, which stands for its b with the units permuted.
+
+    With --pairs, the file of --json is written after every pair, and a later run with the same options extends it.
+    """
+    _check_form(networks, alphas, grid, pairs, plot)
+    if plot:
+        plots.check_target(plot)
+    settings = Settings(bn, model, data, data_dir, limit, device, json_path, csv_path, plot)
+    points = ALPHAS if alphas is None else alphas
+    if pairs is not None:
+        measure_list(pairs, points, settings)
+    elif len(networks) == 3:
+        measure_triangle(networks, GRID if grid is None else grid, settings)
+    elif len(networks) == 2:
+        measure_pair((networks[0], networks[1]), points, settings)
+    else:
+        measure_alignment(networks[0] if networks else "alignment.safetensors", points, settings)
+
+
+def _check_form(
+    networks: tuple[str, ...], alphas: int | None, grid: int | None, pairs: str | None, plot: str | None
+) -> None:
+    """Refuse options that the form has no use for."""
+    if pairs is not None and networks:
+        raise OptionError(f"--pairs names the networks; leave out {networks[0]}, or add it to {pairs}")
+    if len(networks) > 3:
+        raise OptionError(f"received {len(networks)} networks; name up to three, or a list of pairs with --pairs")
+    if pairs is not None and plot is not None:
+        raise OptionError("--plot draws a line or a triangle; leave it out with --pairs, or name the networks")
+    if grid is not None and len(networks) != 3:
+        raise OptionError("--grid is for the triangle of three networks A B C; use --alphas for a line")
+    if alphas is not None and len(networks) == 3:
+        raise OptionError("--alphas is for a line; use --grid for the triangle of three networks")
