@@ -125,6 +125,7 @@ def test_the_applied_checkpoint_is_the_permuted_network(folder, monkeypatch, cap
         assert torch.equal(written.state_dict[name], tensor)
     assert written.model == MODEL
     out = run(monkeypatch, capsys, "align", "a.pt", "c.pt", "-o", "again.safetensors")
+    assert "next: fastmatch barrier again.safetensors --alphas 25" in out
     assert "converged after 1 sweep" in out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Literal
 
@@ -45,7 +46,7 @@ Example:
 @options.freeze
 @options.tracing
 @options.limit(None, "Compare activations on at most N training examples, a fixed subset.  [default: all]")
-@click.option("-o", "--output", default="alignment.safetensors", show_default=True, help="Alignment file to write.")
+@click.option("-o", "--output", default=options.ALIGNMENT, show_default=True, help="Alignment file to write.")
 @click.option("--apply", "aligned", metavar="FILE", help="Also write b with its units permuted (.pt or .safetensors).")
 @options.device
 @options.json
@@ -122,7 +123,9 @@ def align(
         checkpoints.write(aligned, match.permutation.apply(second.state_dict), second.card)
     write_json(json_path, result, seed=seed, device=device_name(device))
     _report(match, certificate, f"{source} examples" if source else "random inputs", device)
-    console.print(f"wrote {output}" + (f" and {aligned}" if aligned else "") + "; next: fastmatch barrier --alphas 25")
+    named = [] if output == options.ALIGNMENT else [output]
+    following = shlex.join(["fastmatch", "barrier", *named, "--alphas", "25"])
+    console.print(f"wrote {output}" + (f" and {aligned}" if aligned else "") + f"; next: {following}")
 
 
 def _origin(network: fastmatch.Checkpoint, output: str) -> dict[str, str]:

@@ -9,6 +9,8 @@ import click
 
 from fastmatch.devices import find_device
 
+ALIGNMENT = "alignment.safetensors"  # What `align` writes and `barrier` reads where no file is named.
+
 model = click.option(
     "--model",
     metavar="MODEL",

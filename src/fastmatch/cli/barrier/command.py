@@ -83,7 +83,7 @@ def barrier(
     elif len(networks) == 2:
         measure_pair((networks[0], networks[1]), points, settings)
     else:
-        measure_alignment(networks[0] if networks else "alignment.safetensors", points, settings)
+        measure_alignment(networks[0] if networks else options.ALIGNMENT, points, settings)
 
 
 def _check_form(
