@@ -9,20 +9,10 @@ import pytest
 
 import fastmatch
 from fastmatch.cli import cli, main
+from tests.cli.running import run
 
 MODEL = "mlp(64, 24, 10)"
 LIST = ["barrier", "--pairs", "lists/pairs.csv", "--alphas", "3", "--limit", "200", "--json", "out.json"]
-
-
-def run(monkeypatch, capsys, *arguments):
-    """Run the command line in this process and return what it printed."""
-    monkeypatch.setattr("sys.argv", ["fastmatch", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    captured = capsys.readouterr()
-    assert stop.value.code == 0, captured.err
-    assert captured.err == ""
-    return captured.out
 
 
 @pytest.fixture(scope="module")

@@ -10,20 +10,10 @@ from safetensors.torch import save_file
 
 import fastmatch
 from fastmatch import checkpoints, networks
-from fastmatch.cli import cli, main
+from fastmatch.cli import cli
+from tests.cli.running import run
 
 MODEL = "mlp(64, 48, 10)"
-
-
-def run(monkeypatch, capsys, *arguments):
-    """Run the command line in this process and return what it printed."""
-    monkeypatch.setattr("sys.argv", ["fastmatch", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    captured = capsys.readouterr()
-    assert stop.value.code == 0, captured.err
-    assert captured.err == ""
-    return captured.out
 
 
 @pytest.fixture(scope="module")

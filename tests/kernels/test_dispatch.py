@@ -4,6 +4,7 @@ import importlib
 import os
 import subprocess
 import sys
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -83,7 +84,11 @@ def test_what_is_launched_is_what_is_compiled_ahead_of_time(name, monkeypatch, d
 
 
 def test_an_empty_grid_launches_nothing():
-    launch.launch(None, launch.Variant({}, {}), (3, 0), torch.device("cpu"), ())
+    kernel = MagicMock()
+    launch.launch(kernel, launch.Variant({}, {}), (3, 0), torch.device("cpu"), ())
+    assert kernel.mock_calls == []
+    launch.launch(kernel, launch.Variant({}, {}), (3, 1), torch.device("cpu"), ())
+    assert kernel.mock_calls != []
 
 
 def test_triton_is_not_needed_on_the_cpu():

@@ -123,9 +123,12 @@ def align(
         checkpoints.write(aligned, match.permutation.apply(second.state_dict), second.card)
     write_json(json_path, result, seed=seed, device=device_name(device))
     _report(match, certificate, f"{source} examples" if source else "random inputs", device)
-    named = [] if output == options.ALIGNMENT else [output]
-    following = shlex.join(["fastmatch", "barrier", *named, "--alphas", "25"])
-    console.print(f"wrote {output}" + (f" and {aligned}" if aligned else "") + f"; next: {following}")
+    console.print(f"wrote {output}" + (f" and {aligned}" if aligned else "") + f"; next: {_barrier_command(output)}")
+
+
+def _barrier_command(alignment: str) -> str:
+    named = [] if alignment == options.ALIGNMENT else [alignment]
+    return shlex.join(["fastmatch", "barrier", *named, "--alphas", "25"])
 
 
 def _origin(network: fastmatch.Checkpoint, output: str) -> dict[str, str]:

@@ -166,12 +166,6 @@ def barrier(
     if permutation is not None:
         picks["aligned"] = [0, *range(alphas, 2 * alphas - 1)]
     curves = {
-        pair: {split: Curve(grid, _rows(result, pick)) for split, result in results.items()}
-        for pair, pick in picks.items()
+        pair: {split: Curve(grid, result.at(pick)) for split, result in results.items()} for pair, pick in picks.items()
     }
     return Barrier(grid, curves)
-
-
-def _rows(evaluation: Evaluation, pick: list[int]) -> Evaluation:
-    coefficients, losses, errors = evaluation.coefficients, evaluation.losses, evaluation.errors
-    return Evaluation(coefficients[pick], losses[pick], errors[pick], evaluation.strategy)

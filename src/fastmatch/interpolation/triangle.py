@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -58,15 +59,14 @@ class Surface:
         """Barrier of the 0-1 error, as a fraction."""
         return triangle_height(self.evaluation.coefficients, self.evaluation.errors.astype(np.float64))
 
-    @property
+    @cached_property
     def edges(self) -> dict[str, Curve]:
         """Curves ``"ab"``, ``"ac"`` and ``"bc"``; alpha 0 is the network named first."""
         whole, curves = self.evaluation, {}
         for name, (start, end) in EDGES.items():
             rows = np.flatnonzero(whole.coefficients[:, 3 - start - end] == 0)
-            rows = rows[np.argsort(whole.coefficients[rows, end])]
-            picked = {figures: getattr(whole, figures)[rows] for figures in ("coefficients", "losses", "errors")}
-            curves[name] = Curve(picked["coefficients"][:, end], replace(whole, **picked))
+            line = whole.at(rows[np.argsort(whole.coefficients[rows, end])])
+            curves[name] = Curve(line.coefficients[:, end], line)
         return curves
 
 

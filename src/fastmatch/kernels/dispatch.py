@@ -17,6 +17,7 @@ Implementation = Literal["auto", "reference", "gpu"]
 Precision = Literal["highest", "high", "fast"]
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _CAPABILITY = (8, 0)
+_LARGE = 512  # Units from which float32 products are the library's: they are bound by arithmetic, not by memory.
 
 
 class Choice(NamedTuple):
@@ -62,6 +63,11 @@ def check_precision(precision: Precision) -> None:
     """Raise OptionError where ``precision`` is unknown."""
     if precision not in ("highest", "high", "fast"):
         raise OptionError(f"precision {precision!r} is unknown; choose highest, high or fast")
+
+
+def favour_library(units: int, precision: Precision) -> str | None:
+    """Why a library's matrix products of so many units are faster than the kernels'; None where they are not."""
+    return f"{units} units are many for float32 products" if precision == "highest" and units > _LARGE else None
 
 
 def _obstacle(tensors: Sequence[Tensor]) -> str | None:

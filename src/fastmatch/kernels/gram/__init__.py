@@ -7,14 +7,13 @@ from collections.abc import Iterable, Iterator
 
 from torch import Tensor
 
-from fastmatch.kernels.dispatch import Implementation, Precision, check_precision, choose
+from fastmatch.kernels.dispatch import Implementation, Precision, check_precision, choose, favour_library
 from fastmatch.kernels.gram import reference
 from fastmatch.kernels.gram.summand import Source, Summand
 
 __all__ = ["Source", "Summand", "gram", "gram_update"]
 
 Pair = tuple[Tensor, Tensor]
-_LARGE = 512  # Units from which float32 products are the library's: they are bound by arithmetic, not by memory.
 
 
 def gram(
@@ -95,7 +94,7 @@ def _accumulate(
     if implementation == "gpu" or (implementation == "auto" and first.a.device.type != "cpu"):
         found = list(found)
         tensors = [side for summand in found for side in (summand.a, summand.b)]
-        if choose(tensors, implementation, _better(first, precision)).implementation == "gpu":
+        if choose(tensors, implementation, favour_library(first.units[0], precision)).implementation == "gpu":
             from fastmatch.kernels.gram import gpu
 
             return gpu.accumulate(total, found, precision)
@@ -112,9 +111,3 @@ def _checked(total: Tensor | None, summands: Iterable[Summand | Pair]) -> Iterat
         if summand.units != shape:
             raise ValueError(f"a sum of {shape[0]} x {shape[1]} units cannot take {summand.units}")
         yield summand
-
-
-def _better(summand: Summand, precision: Precision) -> str | None:
-    """Why a library's matrix products are faster."""
-    units = summand.a.shape[summand.axis]
-    return f"{units} units are many for float32 products" if precision == "highest" and units > _LARGE else None

@@ -7,13 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from fastmatch.kernels.dispatch import Implementation, Precision, check_precision, choose
+from fastmatch.kernels.dispatch import Implementation, Precision, check_precision, choose, favour_library
 from fastmatch.kernels.moments import reference
 from fastmatch.kernels.moments.batch import Batch
 
 # Variance over squared mean below which variation is float32 rounding of the activations: a constant unit.
 _DEAD = 1e-10
-_LARGE = 512  # Units from which float32 products are the library's: they are bound by arithmetic, not by memory.
 
 
 class Moments:
@@ -82,9 +81,7 @@ class Moments:
         self._total = torch.zeros(sum(self._sizes), dtype=torch.float64, device=batch.values[0].device)
 
     def _moments(self, batch: Batch) -> Tensor:
-        units = max(batch.units)
-        slow = self.precision == "highest" and units > _LARGE
-        better = f"{units} units are many for float32 products" if slow else None
+        better = favour_library(max(batch.units), self.precision)
         if choose(batch.values, self.implementation, better).implementation == "gpu":
             from fastmatch.kernels.moments import gpu
 

@@ -1,0 +1,16 @@
+"""The command line, run inside the tests."""
+
+import pytest
+
+from fastmatch.cli import main
+
+
+def run(monkeypatch, capsys, *arguments):
+    """Run the command line in this process and return what it printed."""
+    monkeypatch.setattr("sys.argv", ["fastmatch", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    captured = capsys.readouterr()
+    assert stop.value.code == 0, captured.err
+    assert captured.err == ""
+    return captured.out
