@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from fastmatch import Permutation, Split, evaluate, networks, trace
 from fastmatch.errors import DataError
-from fastmatch.interpolation.batchnorm import BATCH_SIZE, has_batch_norm, reset_statistics
+from fastmatch.interpolation.batchnorm import BATCH_SIZE, reset_statistics, running_statistics
+from fastmatch.interpolation.forward import forward
 from fastmatch.training import Recipe, initialise, train
 
 MODELS = ["mlp(64, 16, 12, 10, norm=batch)", "resnet20(norm=batch, in_channels=1, size=8)"]
@@ -47,6 +48,10 @@ def torch_reset(module, data):
     return {name: tensor for name, tensor in module.state_dict().items() if "running" in name}
 
 
+def reset(module, state, data):
+    reset_statistics(lambda inputs: forward(module, state, inputs), data)
+
+
 @pytest.mark.parametrize("form", [as_module, as_program, as_decomposed_program])
 @pytest.mark.parametrize("model", MODELS)
 def test_reset_statistics_are_those_of_torch_over_the_same_batches(model, form):
@@ -55,7 +60,7 @@ def test_reset_statistics_are_those_of_torch_over_the_same_batches(model, form):
     for name in state:
         if "running" in name:
             state[name].fill_(123.0)  # what stood there before must not matter
-    reset_statistics(form(module, data), state, data)
+    reset(form(module, data), state, data)
     expected = torch_reset(module, data)
     assert len(expected) >= 4
     for name, tensor in expected.items():
@@ -67,7 +72,7 @@ def test_reset_changes_running_statistics_alone(model):
     module, data = networks.build(model).eval(), examples(model, 40)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     state = {name: tensor.clone() for name, tensor in before.items()}
-    reset_statistics(module, state, data)
+    reset(module, state, data)
     changed = {name for name in state if not torch.equal(state[name], before[name])}
     assert changed == {name for name in state if "running" in name}
     assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in before.items())
@@ -77,7 +82,7 @@ def test_dropout_stays_off_while_statistics_are_reset():
     module = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.9), nn.BatchNorm1d(8)).eval()
     data = Split(torch.randn(50, 4), torch.zeros(50, dtype=torch.long))
     state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    reset_statistics(module, state, data)
+    reset(module, state, data)
     torch.testing.assert_close(state["2.running_mean"], module[0](data.inputs).mean(0).detach(), rtol=1e-5, atol=1e-6)
 
 
@@ -94,14 +99,15 @@ def test_dropout_stays_off_while_statistics_are_reset():
 def test_networks_with_running_statistics_are_told_from_others(model, expected, form):
     module, data = networks.build(model).eval(), examples(model, 4)
     state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    assert has_batch_norm(form(module, data), state, data) is expected
+    found = running_statistics(form(module, data), state, data)
+    assert sorted(found) == (sorted(name for name in state if "running" in name) if expected else [])
     assert all(torch.equal(state[name], tensor) for name, tensor in module.state_dict().items())
 
 
 def test_batch_norm_without_running_statistics_has_nothing_to_reset():
     module = nn.BatchNorm1d(4, track_running_stats=False).eval()
     data = Split(torch.randn(6, 4), torch.zeros(6, dtype=torch.long))
-    assert has_batch_norm(module, module.state_dict(), data) is False
+    assert running_statistics(module, module.state_dict(), data) == []
 
 
 @pytest.mark.parametrize("model", MODELS)

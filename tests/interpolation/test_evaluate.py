@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from fastmatch import Split, evaluate, networks
 from fastmatch.errors import DataError, ModelError, OptionError
-from fastmatch.interpolation.evaluate import evaluate_splits, standard_error
+from fastmatch.interpolation.evaluation import standard_error
+from fastmatch.interpolation.evaluator import Evaluator
 
 CONVOLUTIONAL = "in_channels=1, size=8"
 MODELS = [
@@ -164,7 +165,7 @@ def test_several_splits_are_evaluated_as_each_alone():
     model = "mlp(64, 12, 10, norm=batch)"
     given, train, test = states(model), examples(model, 60), examples(model, 23)
     module = networks.build(model)
-    both = evaluate_splits(module, given, COEFFICIENTS, {"train": train, "test": test}, bn="reset", statistics=train)
+    both = Evaluator(module, {"train": train, "test": test}, train).evaluate(given, COEFFICIENTS)
     alone = evaluate(module, given, COEFFICIENTS, test, statistics=train)
     assert np.array_equal(both["test"].losses, alone.losses)
     assert np.array_equal(both["train"].losses, evaluate(module, given, COEFFICIENTS, train).losses)

@@ -72,35 +72,36 @@ def test_an_unknown_strategy_is_refused(digits):
         evaluate(build(MLP), networks(MLP), ROWS, digits.test.take(20), strategy="fast")
 
 
-def test_normalisations_are_folded_into_convolutions():
-    graph = lowered(RESNET)
-    assert len(graph._folds) == 21
-    assert all(fold.norm is not None for fold in graph._folds.values())
-    assert sum(fold.relu is not None for fold in graph._folds.values()) == 10
+def test_a_residual_block_is_two_operations():
+    layers = lowered(RESNET)._layers.values()
+    assert sum(layer.norm is not None for layer in layers) == 21
+    assert sum(layer.relu is not None for layer in layers) == 19
+    assert sum(layer.add is not None for layer in layers) == 9
 
 
 @pytest.mark.parametrize("norm", ["none", "layer"])
 def test_what_cannot_be_folded_stays(norm):
-    folds = lowered(f"vgg11(width=4, norm={norm}, in_channels=1, size=8)")._folds.values()
-    assert all(fold.norm is None for fold in folds)
-    assert all((fold.relu is not None) == (norm == "none") for fold in folds)
+    layers = lowered(f"vgg11(width=4, norm={norm}, in_channels=1, size=8)")._layers
+    assert all(layer.norm is None for layer in layers.values())
+    convolutions = [layer for layer in layers.values() if layer.node.target == torch.ops.aten.convolution.default]
+    assert len(convolutions) == 8
+    assert all((layer.relu is not None) == (norm == "none") for layer in convolutions)
 
 
-@pytest.mark.parametrize("kept", [1 << 30, 0])
-def test_the_first_linear_layer_is_computed_once_where_its_outputs_fit(kept, digits, monkeypatch):
-    monkeypatch.setattr(strategies, "_SHARED", kept)
+@pytest.mark.parametrize("memory", [1 << 30, 1 << 16])
+def test_the_first_linear_layer_is_computed_once_where_its_outputs_fit(memory, digits, monkeypatch):
     calls = []
-    share = Lowered.share
-    monkeypatch.setattr(Lowered, "share", lambda self, *given: calls.append(1) or share(self, *given))
+    first = Lowered.first_inputs
+    monkeypatch.setattr(Lowered, "first_inputs", lambda self, *given: calls.append(1) or first(self, *given))
     module, states = build(MLP), networks(MLP)
-    found = evaluate(module, states, ROWS, digits.test, bn="keep", strategy="lowered")
+    found = evaluate(module, states, ROWS, digits.test, bn="keep", strategy="lowered", memory=memory)
     expected = evaluate(module, states, ROWS, digits.test, bn="keep", strategy="functional")
     np.testing.assert_allclose(found.losses, expected.losses, rtol=1e-4, atol=1e-5)
-    assert len(calls) == (1 if kept else 0)
+    assert len(calls) == (2 if memory == 1 << 30 else 0)
 
 
 def test_convolutions_share_nothing():
-    assert lowered(RESNET).shared_size(networks(RESNET), 10) == np.inf
+    assert lowered(RESNET).first_size(networks(RESNET)[0]) == 0
 
 
 @pytest.mark.parametrize("model", [MLP, RESNET])

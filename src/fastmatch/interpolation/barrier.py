@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from fastmatch.data import DataSet
 from fastmatch.errors import OptionError
-from fastmatch.interpolation.evaluate import BatchNormMode, Evaluation, evaluate_splits, standard_error
+from fastmatch.interpolation.evaluation import Evaluation, standard_error
+from fastmatch.interpolation.evaluator import BatchNormMode, Evaluator
 from fastmatch.permutation import Permutation
 
 DEFINITIONS = ("linear", "mean", "max")
@@ -161,7 +162,7 @@ def barrier(
         # Alpha 0 is network a on both segments: evaluated once.
         rows = np.concatenate([np.stack([1 - grid, grid, zeros], 1), np.stack([1 - grid, zeros, grid], 1)[1:]])
     splits = {"train": data.train, "test": data.test}
-    results = evaluate_splits(module, networks, rows, splits, bn=bn, statistics=data.train, progress=progress)
+    results = Evaluator(module, splits, data.train, bn=bn).evaluate(networks, rows, progress=progress)
     picks = {"unaligned": list(range(alphas))}
     if permutation is not None:
         picks["aligned"] = [0, *range(alphas, 2 * alphas - 1)]

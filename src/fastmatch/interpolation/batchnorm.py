@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -30,31 +30,39 @@ class _BatchStatistics(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.momentum = 1.0
-        self.hits = 0
+        self.found: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         if func in _WITH_FLAG and args[3] is not None:
-            self.hits += 1
+            self._note(args)
             args = (*args[:5], True, self.momentum, *args[7:])
         elif func in _WITHOUT_FLAG and args[3] is not None:
-            self.hits += 1
+            self._note(args)
             func, args = _aten._native_batch_norm_legit.default, (*args[:5], True, self.momentum, args[6])
         return func(*args, **(kwargs or {}))
 
+    def _note(self, args: tuple[Any, ...]) -> None:
+        self.found.update(tensor.data_ptr() for tensor in args[3:5])
 
-def has_batch_norm(module: nn.Module, state: Mapping[str, Tensor], data: Split) -> bool:
-    """True where the network normalises with running statistics. One small batch is run on a copy of the weights."""
+
+def running_statistics(module: nn.Module, state: Mapping[str, Tensor], data: Split) -> list[str]:
+    """Names of the running statistics that the network normalises with. One small batch is run on a copy of them."""
+    copies = {name: tensor.clone() for name, tensor in state.items()}
     with _BatchStatistics() as mode:
-        forward(module, {name: tensor.clone() for name, tensor in state.items()}, data.inputs[:2])
-    return mode.hits > 0
+        forward(module, copies, data.inputs[:2])
+    return [name for name, tensor in copies.items() if tensor.data_ptr() in mode.found]
 
 
-def reset_statistics(module: nn.Module, state: Mapping[str, Tensor], data: Split) -> None:
-    """Replace the running statistics in ``state`` by their cumulative average over one pass over ``data``.
+def reset_statistics(run: Callable[[Tensor], object], data: Split) -> None:
+    """Replace the running statistics of a network by their cumulative average over one pass over ``data``.
 
     The same as ``momentum=None`` in train mode, for BatchNorm alone; everything else stays in evaluation mode. The
-    buffers in ``state`` are changed in place. ``data`` should be shuffled: batches of one class each would have other
-    statistics.
+    buffers are changed in place. ``data`` should be shuffled: batches of one class each would have other statistics.
+
+    Parameters
+    ----------
+    run
+        Passes a batch through the network in evaluation mode.
 
     Raises
     ------
@@ -66,4 +74,4 @@ def reset_statistics(module: nn.Module, state: Mapping[str, Tensor], data: Split
     with torch.no_grad(), _BatchStatistics() as mode:
         for number, (inputs, _) in enumerate(data.batches(BATCH_SIZE)):
             mode.momentum = 1.0 / (number + 1)
-            forward(module, state, inputs)
+            run(inputs)

@@ -3,154 +3,159 @@
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.nn import functional as F
 
+from fastmatch.interpolation import fused
+from fastmatch.interpolation.layers import (
+    RESHAPES,
+    Layer,
+    arguments,
+    find_layers,
+    folded,
+    in_place,
+    reads_input,
+)
 from fastmatch.symmetry import Graph, GraphRunner
 
 _aten = torch.ops.aten
-_NORM = _aten._native_batch_norm_legit_no_training.default
-_RESHAPES = (_aten.view.default, _aten.reshape.default, _aten._unsafe_view.default)
 State = Mapping[str, Tensor]
-
-
-class _Fold(NamedTuple):
-    """A convolution with what follows it and nothing else reads: a normalisation by fixed statistics, and a ReLU."""
-
-    norm: fx.Node | None
-    relu: fx.Node | None
 
 
 class Lowered(GraphRunner):
     """A network as a graph in which what does not depend on the data is done once for each combination of weights.
 
-    Normalisations by running statistics are folded into the convolutions before them, in float64, a ReLU behind works
-    in place, and images lie channels last. A linear layer that reads the inputs themselves is linear in its weights:
-    its outputs are the same combination of the networks' own outputs, which :meth:`share` computes once.
+    Normalisations by running statistics are folded into the layers before them, in float64, biases and ReLUs are one
+    operation with their layer, sums and other ReLUs work in place, and images lie channels last. A linear layer that
+    reads the inputs themselves is linear in its weights: its outputs are the same combination of the networks' own
+    outputs, which :class:`FirstLayers` computes once.
 
     Parameters
     ----------
     graph
         Result of :func:`export_graph` with one input; it is changed.
+    dtype
+        Type of the layers' operands, that of the weights if None. The layer of the logits keeps the type of the
+        weights: logits of a half type tie. So does the shared one.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, dtype: torch.dtype | None = None) -> None:
         super().__init__(graph, ())
+        self._dtype = dtype
         self._names = {node: source.name for node, source in graph.placeholders() if source.kind == "state"}
-        inputs = [node for node, source in graph.placeholders() if source.kind == "input"]
         nodes = list(graph.module.graph.nodes)
-        self._folds = {node: self._fold(node) for node in nodes if self._is_convolution(node)}
-        self._passed = {node for fold in self._folds.values() for node in fold if node is not None}
-        self._first = next((node for node in nodes if self._reads(node, inputs)), None)
+        inputs = [node for node, source in graph.placeholders() if source.kind == "input"]
+        self._layers = find_layers(graph.module.graph, self._names)
+        self._first = next((node for node in self._layers if reads_input(node, inputs)), None)
+        if self._first is not None and self._layers[self._first].norm is not None:
+            self._layers[self._first] = Layer(self._first)  # what is shared comes before the normalisation
+        self._last = arguments(nodes[-1])[0][0]
+        self._passed = {after: before for layer in self._layers.values() for before, after in layer.passed}
+        self._in_place = {node for node in nodes if in_place(node)}
         self._state: State = {}
         self._weights: dict[fx.Node, tuple[Tensor, Tensor | None]] = {}
         self._given: Tensor | None = None
+        self._plain = False
+        self.env: dict[fx.Node, Any]
         for node in nodes:
-            if node.target in _RESHAPES:
+            if node.target in RESHAPES:
                 node.target = _aten.reshape.default  # channels last, what was a view may be a copy
         graph.module.recompile()
 
-    def _is_convolution(self, node: fx.Node) -> bool:
-        """Whether a node is a convolution of images with weights of its own that may be folded."""
-        if node.target != _aten.convolution.default or node.meta["val"].dim() != 4:
-            return False
-        _, weight, bias, _, _, _, transposed, *_ = _arguments(node)
-        return not transposed and weight in self._names and (bias is None or bias in self._names)
-
-    def _fold(self, node: fx.Node) -> _Fold:
-        norm = _only_user(node, _NORM)
-        if norm is not None and all(given is None or given in self._names for given in norm.args[1:5]):
-            result = _only_user(norm, operator.getitem)
-            if result is not None and result.args[1] == 0:
-                return _Fold(norm, _only_user(result, _aten.relu.default))
-        return _Fold(None, _only_user(node, _aten.relu.default))
-
-    def _reads(self, node: fx.Node, inputs: Sequence[fx.Node]) -> bool:
-        """Whether a node is a linear layer on the reshaped inputs."""
-        if node.target != _aten.linear.default or any(given not in self._names for given in _arguments(node)[1:]):
-            return False
-        source = _arguments(node)[0]
-        sizes = source.meta["val"].shape[1:]
-        while source.target in _RESHAPES:
-            source = _arguments(source)[0]
-        return source in inputs and all(isinstance(size, int) for size in sizes)
-
-    def shared_size(self, networks: Sequence[State], examples: int) -> float:
-        """Bytes of :meth:`share`; infinite if the inputs go elsewhere than into a linear layer."""
+    def first_size(self, network: State) -> int:
+        """Bytes for one example of the outputs of a linear layer that reads the inputs; 0 if there is none."""
         if self._first is None:
-            return math.inf
-        weight = networks[0][self._names[_arguments(self._first)[1]]]
-        return len(networks) * examples * math.prod(self._first.meta["val"].shape[1:]) * weight.element_size()
+            return 0
+        weight, _ = self.first_layer(network)
+        return math.prod(self._first.meta["val"].shape[1:]) * weight.element_size()
 
-    def share(self, networks: Sequence[State], inputs: Tensor) -> Tensor:
-        """Outputs of the linear layer that reads the inputs, shape [networks, examples, ...]."""
+    def first_layer(self, network: State) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of the linear layer that reads the inputs, in the type that combinations have."""
         assert self._first is not None
-        source, *parameters = _arguments(self._first)
-        values = inputs.reshape(len(inputs), *source.meta["val"].shape[1:])
-        names = [self._names[node] for node in parameters]
-        return torch.stack([F.linear(values, *(network[name] for name in names)) for network in networks])
+        weight, bias = (*arguments(self._first)[1:], None)[:2]
+        given = [None if node is None else network[self._names[node]] for node in (weight, bias)]
+        first, second = (None if t is None else t.to(torch.promote_types(t.dtype, torch.float32)) for t in given)
+        assert first is not None
+        return first, second
+
+    def first_inputs(self, inputs: Tensor) -> Tensor:
+        """What that layer reads."""
+        assert self._first is not None
+        return inputs.reshape(len(inputs), *arguments(self._first)[0].meta["val"].shape[1:])
 
     def load(self, state: State) -> None:
         """Take the weights and statistics of ``state`` for the runs to come."""
         self._state = state
-        for node, fold in self._folds.items():
-            weight, bias = (self._value(given) for given in node.args[1:3])
+        for node, layer in self._layers.items():
+            weight, bias = self._value(arguments(node)[1]), self._value((*arguments(node), None)[2])
             assert weight is not None
-            if fold.norm is not None:
-                _, *norm, _, epsilon = _arguments(fold.norm)
-                weight, bias = _folded(weight, bias, [self._value(given) for given in norm], epsilon)
-            self._weights[node] = weight.contiguous(memory_format=torch.channels_last), bias
+            if layer.norm is not None:
+                _, *norm, _, epsilon = arguments(layer.norm)
+                weight, bias = folded(weight, bias, [self._value(given) for given in norm], epsilon)
+            if node is not self._last:
+                weight, bias = self._cast(weight), None if bias is None else self._cast(bias)
+            self._weights[node] = _channels_last(weight), bias
 
-    def _value(self, node: Any) -> Tensor | None:
+    def unload(self) -> None:
+        """Let go of the weights."""
+        self._state, self._given = {}, None
+        self._weights.clear()
+
+    def _value(self, node: fx.Node | None) -> Tensor | None:
         return None if node is None else self._state[self._names[node]]
+
+    def _cast(self, tensor: Tensor) -> Tensor:
+        return tensor if self._dtype is None else tensor.to(self._dtype)
 
     def logits(self, inputs: Tensor, first: Tensor | None = None) -> Any:
         """Output for one batch; ``first`` is the output of the first linear layer if it is known."""
         self._given = first
-        if inputs.dim() == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        (output,) = self.outputs(self._state, (inputs,))
+        (output,) = self.outputs(self._state, (_channels_last(self._cast(inputs)),))
+        return output
+
+    def run_plainly(self, state: State, inputs: Tensor) -> Any:
+        """Output for one batch and weights that are not loaded, with normalisations as operations of their own."""
+        self._plain = True
+        try:
+            (output,) = self.outputs(state, (_channels_last(inputs),))
+        finally:
+            self._plain = False
         return output
 
     def run_node(self, n: fx.Node) -> Any:
         """Run one node, or what it was folded to."""
-        if n is self._first and self._given is not None:
-            return self._given
-        if n in self._folds:
-            weight, bias = self._weights[n]
-            source, _, _, stride, padding, dilation, _, _, groups = _arguments(n)
-            output = torch.conv2d(self.env[source], weight, bias, stride, padding, dilation, groups)
-            return output if self._folds[n].relu is None else output.relu_()
-        if n in self._passed:
-            value = self.env[_arguments(n)[0]]
-            return (value,) if n.target == _NORM else value
+        if n in self._layers:
+            return self._run_plain_layer(n) if self._plain else self._run_layer(n)
+        if n in self._passed and not self._plain:
+            return self.env[self._passed[n]]
+        if n in self._in_place:
+            value, *others = (self.env[given] if isinstance(given, fx.Node) else given for given in arguments(n))
+            return value.relu_() if n.target == _aten.relu.default else value.add_(*others, **n.kwargs)
         return super().run_node(n)
 
+    def _run_layer(self, n: fx.Node) -> Tensor:
+        layer, (weight, bias) = self._layers[n], self._weights[n]
+        relu = layer.relu is not None
+        if n is self._first and self._given is not None:
+            return self._cast(self._given.relu_() if relu else self._given)
+        other = None if layer.other is None else self.env[layer.other].to(weight.dtype)
+        return _run(n, self.env[arguments(n)[0]].to(weight.dtype), weight, bias, other, relu)
 
-def _arguments(node: fx.Node) -> Sequence[Any]:
-    """What a node is called with; the types of fx say less than what operations are known to take."""
-    return node.args
+    def _run_plain_layer(self, n: fx.Node) -> Tensor:
+        inputs, weight, *bias = (None if given is None else self.env[given] for given in arguments(n)[:3])
+        return _run(n, inputs, weight, bias[0] if bias else None, None, False)
 
 
-def _only_user(node: fx.Node, target: Any) -> fx.Node | None:
-    """The one node that reads this one, if it is of that kind."""
-    users = list(node.users)
-    return users[0] if len(users) == 1 and users[0].target == target else None
+def _run(n: fx.Node, inputs: Any, weight: Any, bias: Tensor | None, other: Tensor | None, relu: bool) -> Tensor:
+    if n.target == _aten.linear.default:
+        return fused.linear(inputs, weight, bias, relu)
+    _, _, _, stride, padding, dilation, _, _, groups = arguments(n)
+    return fused.convolution(inputs, weight, bias, (stride, padding, dilation, groups), other, relu)
 
 
-def _folded(
-    weight: Tensor, bias: Tensor | None, norm: Sequence[Tensor | None], epsilon: float
-) -> tuple[Tensor, Tensor]:
-    """Weights and bias of a convolution with a normalisation (gain, offset, mean, variance) behind it."""
-    gain, offset, mean, variance = norm
-    assert mean is not None
-    assert variance is not None
-    scale = (variance.double() + epsilon).rsqrt() * (1.0 if gain is None else gain.double())
-    shift = (0.0 if bias is None else bias.double()) - mean.double()
-    moved = shift * scale + (0.0 if offset is None else offset.double())
-    return (weight.double() * scale[:, None, None, None]).to(weight.dtype), moved.to(weight.dtype)
+def _channels_last(values: Tensor) -> Tensor:
+    """Images, and weights of convolutions, in the order that convolutions are fastest with."""
+    return values.contiguous(memory_format=torch.channels_last) if values.dim() == 4 else values

@@ -2,117 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from fastmatch.data import Split
 from fastmatch.errors import OptionError, SymmetryError
+from fastmatch.interpolation.evaluation import Chosen, Precision
 from fastmatch.interpolation.forward import float_type, forward
-from fastmatch.interpolation.lowered import Lowered
-from fastmatch.symmetry import export_graph
+from fastmatch.interpolation.lowered import Lowered, State
+from fastmatch.symmetry import Graph, export_graph
 
 Strategy = Literal["auto", "functional", "lowered"]
-State = Mapping[str, Tensor]
 _WORTH = 2e11  # Operations of all runs together above which an export of a second or more pays.
-_SHARED = 256 << 20  # Bytes of outputs of the first layer that are kept for one split.
 _CLOSE = 1e-4  # Of the largest logit: what another order of float32 sums may change.
-
-
-class Chosen(NamedTuple):
-    """The strategy that runs, and the reason in words."""
-
-    name: Literal["functional", "lowered"]
-    reason: str
+_ROUGHLY = 0.3  # The same for half types: only a graph that means something else is further off.
 
 
 class Runner:
-    """One architecture, run with one combination of ``networks`` after the other.
+    """One architecture, to be run with one set of weights after the other.
 
     Parameters
     ----------
     lowered
         The network as a graph; ``module`` itself is called if None.
+    quick
+        The graph in lower precision.
     """
 
-    def __init__(self, module: nn.Module, networks: Sequence[State], chosen: Chosen, lowered: Lowered | None) -> None:
+    def __init__(
+        self, module: nn.Module, chosen: Chosen, lowered: Lowered | None = None, quick: Lowered | None = None
+    ) -> None:
         self.chosen = chosen
+        self.precision: Precision = "highest" if quick is None else "fast"
+        self.lowered = lowered
+        self._quick = quick
         self._module = module
-        self._networks = networks
-        self._lowered = lowered
+        self._state: State = {}
 
-    def share(self, split: Split) -> Tensor | None:
-        """Outputs of the first layer of all networks on a split, if it is linear and they are not too large."""
-        if self._lowered is None or self._lowered.shared_size(self._networks, len(split)) > _SHARED:
-            return None
-        return self._lowered.share(self._networks, split.inputs.to(float_type(self._networks[0])))
+    def load(self, state: State) -> None:
+        """Take the weights for the runs to come."""
+        self._state = state
+        for form in (self.lowered, self._quick):
+            if form is not None:
+                form.load(state)
 
-    def run(self, state: State, row: Sequence[float], shared: Tensor | None) -> Callable[[Tensor, slice], Any]:
-        """Return the network with weights ``state``, the combination ``row``: a function of inputs and their places."""
-        if self._lowered is None:
-            return lambda inputs, places: forward(self._module, state, inputs)
-        lowered, dtype = self._lowered, float_type(state)
-        lowered.load(state)
-        if shared is None:
-            return lambda inputs, places: lowered.logits(inputs.to(dtype))
-        return lambda inputs, places: lowered.logits(inputs.to(dtype), _combined(shared[:, places], row))
+    def unload(self) -> None:
+        """Let go of the weights."""
+        self._state = {}
+        for form in (self.lowered, self._quick):
+            if form is not None:
+                form.unload()
 
+    def exact(self, inputs: Tensor, first: Tensor | None) -> Any:
+        """Output for a batch; ``first`` is that of the first linear layer if it is known."""
+        if self.lowered is None:
+            return forward(self._module, self._state, inputs)
+        return self.lowered.logits(inputs.to(float_type(self._state)), first)
 
-def _combined(outputs: Tensor, row: Sequence[float]) -> Tensor:
-    """Combination of outputs [networks, ...]; a coefficient of 0 leaves its network out."""
-    terms = [(coefficient, output) for coefficient, output in zip(row, outputs, strict=True) if coefficient]
-    total = torch.zeros_like(outputs[0]) if not terms else terms[0][1] * terms[0][0]
-    for coefficient, output in terms[1:]:
-        total.add_(output, alpha=coefficient)
-    return total
+    def quick(self, inputs: Tensor, first: Tensor | None) -> Any:
+        """:meth:`exact` in lower precision."""
+        assert self._quick is not None
+        return self._quick.logits(inputs.to(float_type(self._state)), first)
+
+    def run_plainly(self, state: State, inputs: Tensor) -> Any:
+        """Output for a batch, with every normalisation as an operation of its own, and weights that are not loaded."""
+        if self.lowered is None:
+            return forward(self._module, state, inputs)
+        return self.lowered.run_plainly(state, inputs.to(float_type(state)))
 
 
 def choose_runner(
-    module: nn.Module, networks: Sequence[State], rows: int, splits: Sequence[Split], strategy: Strategy
+    module: nn.Module, state: State, examples: Tensor, work: float, strategy: Strategy, precision: Precision
 ) -> Runner:
-    """Decide how to run ``rows`` combinations of ``networks`` on ``splits``.
+    """Decide how to run ``module``.
 
     Exporting a network costs a second or more: it is lowered where the evaluation costs much more than that, by a count
     of operations, so that the same call is always run in the same way. What is lowered is compared with the module on
     real examples first.
 
+    Parameters
+    ----------
+    state
+        Weights of the module, for a trial.
+    examples
+        A few inputs.
+    work
+        Operations of all runs together.
+
     Raises
     ------
     OptionError
-        ``strategy`` is unknown, or the network cannot be lowered as asked.
+        ``strategy`` or ``precision`` is unknown, or the network cannot be lowered as asked.
     """
     if strategy not in ("auto", "functional", "lowered"):
         raise OptionError(f"strategy {strategy!r} is unknown; choose auto, functional or lowered")
-    examples = splits[0].inputs[:5]
+    if precision not in ("highest", "fast"):
+        raise OptionError(f"precision {precision!r} is unknown; choose highest or fast")
     if strategy == "functional":
-        return Runner(module, networks, Chosen("functional", "it was asked for"), None)
-    if strategy == "auto" and (reason := _not_worth_it(module, networks[0], rows, splits)):
-        return Runner(module, networks, Chosen("functional", reason), None)
+        if precision == "fast":
+            raise OptionError("precision fast needs a lowered network; leave strategy functional out")
+        return Runner(module, Chosen("functional", "it was asked for"))
+    if strategy == "auto" and (reason := _not_worth_it(examples, work)):
+        return Runner(module, Chosen("functional", reason))
     try:
-        lowered = Lowered(export_graph(module, (examples[:2],)))
-        _compare(module, lowered, networks[0], examples)
+        graph = export_graph(module, (examples[:2],))
+        lowered = Lowered(graph)
+        _compare(module, lowered, state, examples, _CLOSE)
     except (SymmetryError, RuntimeError, ValueError) as error:
         if strategy == "lowered":
             raise OptionError(f"the network cannot be lowered ({error}); use strategy functional") from error
-        return Runner(module, networks, Chosen("functional", f"it cannot be lowered: {error}"), None)
-    asked = "it was asked for" if strategy == "lowered" else "the evaluation is long"
-    return Runner(module, networks, Chosen("lowered", asked), lowered)
+        return Runner(module, Chosen("functional", f"it cannot be lowered: {error}"))
+    reason = "it was asked for" if strategy == "lowered" else "the evaluation is long"
+    quick = None
+    if precision == "fast":
+        quick, obstacle = _quick(module, graph, state, examples)
+        reason += f"; not in precision fast: {obstacle}" if obstacle else ""
+    return Runner(module, Chosen("lowered", reason), lowered, quick)
 
 
-def _not_worth_it(module: nn.Module, state: State, rows: int, splits: Sequence[Split]) -> str | None:
-    if splits[0].inputs.device.type != "cpu":
+def _not_worth_it(examples: Tensor, work: float) -> str | None:
+    if examples.device.type != "cpu":
         return "the data are on a GPU"
-    from torch.utils.flop_counter import FlopCounterMode  # imports triton
-
-    with FlopCounterMode(display=False) as counter:
-        forward(module, state, splits[0].inputs[:1])
-    work = counter.get_total_flops() * rows * sum(map(len, splits))
     return "the evaluation is short" if work < _WORTH else None
 
 
-def _compare(module: nn.Module, lowered: Lowered, state: State, inputs: Tensor) -> None:
+def _quick(module: nn.Module, graph: Graph, state: State, examples: Tensor) -> tuple[Lowered | None, str | None]:
+    """The network in bfloat16, or why there is none."""
+    if examples.device.type != "cpu":
+        return None, "the data are on a GPU"
+    if float_type(state) != torch.float32:
+        return None, f"the weights are {float_type(state)}"
+    if not has_bfloat16():
+        return None, "this processor has no instructions for bfloat16"
+    quick = Lowered(graph, torch.bfloat16)
+    try:
+        _compare(module, quick, state, examples, _ROUGHLY)
+    except (RuntimeError, ValueError) as error:
+        return None, " ".join(str(error).split())
+    return quick, None
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 numbers itself."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _compare(module: nn.Module, lowered: Lowered, state: State, inputs: Tensor, close: float) -> None:
     """Raise ValueError unless both give the same logits, in batches of two sizes."""
     lowered.load(state)
     for part in (inputs, inputs[:3]):
@@ -120,5 +156,6 @@ def _compare(module: nn.Module, lowered: Lowered, state: State, inputs: Tensor) 
         found = lowered.logits(part.to(float_type(state)))
         if not isinstance(expected, Tensor) or found.shape != expected.shape:
             raise ValueError("its graph has other outputs")
-        if not float((found - expected).abs().max()) <= _CLOSE * float(expected.abs().max()):
+        if not float((found - expected).abs().max()) <= close * float(expected.abs().max()):
             raise ValueError("its graph gives other logits")
+    lowered.unload()

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from fastmatch.data import DataSet
 from fastmatch.errors import OptionError
 from fastmatch.interpolation.barrier import Curve, evaluation_to_json, heights_above
-from fastmatch.interpolation.evaluate import BatchNormMode, Evaluation, evaluate_splits
+from fastmatch.interpolation.evaluation import Evaluation
+from fastmatch.interpolation.evaluator import BatchNormMode, Evaluator
 
 EDGES = {"ab": (0, 1), "ac": (0, 2), "bc": (1, 2)}
 
@@ -162,5 +163,5 @@ def triangle(
         raise OptionError(f"grid must be at least 2 (the corners), received {grid}")
     rows = barycentric_grid(grid)
     splits = {"train": data.train, "test": data.test}
-    results = evaluate_splits(module, networks, rows, splits, bn=bn, statistics=data.train, progress=progress)
+    results = Evaluator(module, splits, data.train, bn=bn).evaluate(networks, rows, progress=progress)
     return Triangle(grid, rows, {split: Surface(result) for split, result in results.items()})

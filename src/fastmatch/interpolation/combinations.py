@@ -1,0 +1,110 @@
+"""Combinations of a few networks, loaded and scored one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from fastmatch.data import Split
+from fastmatch.errors import DataError
+from fastmatch.interpolation.batchnorm import reset_statistics
+from fastmatch.interpolation.lowered import State
+from fastmatch.interpolation.score import Places, Scores, score, score_quickly
+from fastmatch.interpolation.shared import FirstLayers
+from fastmatch.interpolation.stack import Stack
+from fastmatch.interpolation.strategies import Runner
+
+
+class Setup(NamedTuple):
+    """How the networks of an architecture are run.
+
+    ``largest`` is the largest label of each split, ``reset`` names the running statistics that every combination takes
+    anew from ``statistics``.
+    """
+
+    splits: Mapping[str, Split]
+    largest: Mapping[str, int]
+    runner: Runner
+    batch: int
+    first: FirstLayers | None
+    reset: Sequence[str]
+    statistics: Split
+
+
+class Combinations:
+    """Combinations of ``networks``, of which one is loaded at a time."""
+
+    def __init__(self, setup: Setup, networks: Sequence[State]) -> None:
+        self.chosen, self.precision = setup.runner.chosen, setup.runner.precision
+        self._setup = setup
+        self._stack = Stack(networks)
+        self._first = None if setup.first is None else setup.first.outputs(networks)
+        self._row: tuple[float, ...] = ()
+        self._statistics: dict[tuple[float, ...], dict[str, Tensor]] = {}
+
+    def load(self, row: np.ndarray) -> None:
+        """Make ``sum_m row[m] * networks[m]``, with statistics of its own, the network that is scored."""
+        wanted = tuple(row.tolist())
+        if wanted == self._row:
+            return
+        self._setup.runner.unload()
+        self._row, state = wanted, self._stack.combine(wanted)
+        if self._setup.reset:
+            self._reset(state)
+        self._setup.runner.load(state)
+
+    def _reset(self, state: State) -> None:
+        """Give the loaded row its statistics, from memory if it was loaded before."""
+        known = self._statistics.get(self._row)
+        if known is None:
+            reset_statistics(lambda inputs: self._setup.runner.run_plainly(state, inputs), self._setup.statistics)
+            self._statistics[self._row] = {name: state[name].clone() for name in self._setup.reset}
+        else:
+            for name, tensor in known.items():
+                state[name].copy_(tensor)
+
+    def score(self, split: str, places: slice, *, exact: bool = False) -> Scores:
+        """Losses and errors of the network that is loaded, in the setup's precision unless ``exact``."""
+        runner, labels = self._setup.runner, self._setup.splits[split].labels
+        if exact or self.precision == "highest":
+            return score(lambda some: self._logits(runner.exact, split, some), labels, places, self._setup.batch)
+        return score_quickly(
+            lambda some: self._logits(runner.exact, split, some),
+            lambda some: self._logits(runner.quick, split, some),
+            labels,
+            places,
+            self._setup.batch,
+        )
+
+    def _logits(self, run: Any, split: str, places: Places) -> Tensor:
+        inputs = self._setup.splits[split].inputs[places]
+        first = None
+        if self._first is not None:
+            first = _combined([outputs[split][places] for outputs in self._first], self._row)
+        return _checked(run(inputs, first), len(inputs), self._setup.largest[split])
+
+
+def _combined(outputs: Sequence[Tensor], row: Sequence[float]) -> Tensor:
+    """Combination of outputs; a coefficient of 0 leaves its network out."""
+    terms = [(coefficient, output) for coefficient, output in zip(row, outputs, strict=True) if coefficient]
+    if not terms:
+        return outputs[0] * 0.0
+    (coefficient, output), *others = terms
+    total = output * coefficient
+    for coefficient, output in others:
+        total.add_(output, alpha=coefficient)
+    return total
+
+
+def _checked(logits: Any, examples: int, largest_label: int) -> Tensor:
+    if not isinstance(logits, Tensor):
+        raise DataError(f"the network returns a {type(logits).__name__}; it must return logits [examples, classes]")
+    if logits.dim() != 2 or len(logits) != examples or logits.shape[1] <= largest_label:
+        raise DataError(
+            f"the network returns shape {tuple(logits.shape)} for {examples} examples with labels up to "
+            f"{largest_label}; it must return [examples, classes]"
+        )
+    return logits

@@ -1,0 +1,146 @@
+"""An evaluator: one architecture and its data, for combinations of any of its networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import nn
+
+from fastmatch.data import Split
+from fastmatch.errors import DataError, ModelError, OptionError
+from fastmatch.interpolation.batchnorm import running_statistics
+from fastmatch.interpolation.combinations import Combinations, Setup
+from fastmatch.interpolation.evaluation import Evaluation, Precision
+from fastmatch.interpolation.forward import forward
+from fastmatch.interpolation.lowered import State
+from fastmatch.interpolation.memory import FRACTION, free_memory, measure_work
+from fastmatch.interpolation.score import Scores
+from fastmatch.interpolation.shared import FirstLayers
+from fastmatch.interpolation.stack import Stack
+from fastmatch.interpolation.strategies import Strategy, choose_runner
+from fastmatch.symmetry import eval_mode
+
+BatchNormMode = Literal["reset", "keep"]
+Progress = Callable[[int, int], None]
+
+
+class Evaluator:
+    """Evaluates combinations of networks of one architecture on the same data, as often as asked.
+
+    What the calls have in common is done once: the network is exported, and outputs of linear first layers are kept.
+    The first call decides how all of them are run.
+
+    Parameters
+    ----------
+    module
+        The architecture; its own weights are neither used nor changed. It runs in evaluation mode.
+    splits
+        Examples to evaluate on.
+    statistics
+        Training examples for the statistics of BatchNorm.
+    bn, strategy, precision, memory
+        See :func:`fastmatch.evaluate`.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        splits: Mapping[str, Split],
+        statistics: Split,
+        *,
+        bn: BatchNormMode = "reset",
+        strategy: Strategy = "auto",
+        precision: Precision = "highest",
+        memory: float | None = None,
+    ) -> None:
+        if bn not in ("reset", "keep"):
+            raise OptionError(f"bn {bn!r} is unknown; choose reset or keep")
+        if memory is not None and not memory > 0:
+            raise OptionError(f"memory must be a positive number of bytes, received {memory}")
+        self._module, self._splits, self._statistics = module, splits, statistics
+        self._bn, self._strategy, self._precision, self._memory = bn, strategy, precision, memory
+        self._largest = {name: _largest_label(split) for name, split in splits.items()}
+        self._setup: Setup | None = None
+
+    def evaluate(
+        self, networks: Sequence[State], coefficients: np.ndarray, *, progress: Progress | None = None
+    ) -> dict[str, Evaluation]:
+        """Figures on every split for ``sum_m coefficients[k, m] * networks[m]``, for every row k.
+
+        Rows that are the same are evaluated once.
+
+        Raises
+        ------
+        OptionError, ModelError, DataError
+            As :func:`fastmatch.evaluate`.
+        """
+        rows = np.atleast_2d(np.asarray(coefficients, dtype=np.float64))
+        if rows.shape[1] != len(networks):
+            raise OptionError(f"{rows.shape[1]} coefficients a row for {len(networks)} networks; give one for each")
+        _, kept, places = np.unique(rows.round(12), axis=0, return_index=True, return_inverse=True)
+        found: dict[str, list[Scores]] = {name: [] for name in self._splits}
+        with self.combinations(networks, len(kept)) as combinations:
+            for number, row in enumerate(rows[kept]):
+                combinations.load(row)
+                for name, split in self._splits.items():
+                    found[name].append(combinations.score(name, slice(0, len(split))))
+                if progress is not None:
+                    progress(number + 1, len(kept))
+            chosen, precision = combinations.chosen, combinations.precision
+        arrays = {name: _arrays(scores, places.ravel()) for name, scores in found.items()}
+        return {name: Evaluation(rows, *values, chosen, precision) for name, values in arrays.items()}
+
+    @contextmanager
+    def combinations(self, networks: Sequence[State], rows: int) -> Iterator[Combinations]:
+        """Networks made ready for about ``rows`` combinations of them."""
+        _check_networks(self._module, networks)
+        with torch.no_grad(), eval_mode(self._module):
+            if self._setup is None:
+                self._setup = self._prepare(Stack(networks[:1]).combine([1.0]), rows)
+            try:
+                yield Combinations(self._setup, networks)
+            finally:
+                self._setup.runner.unload()
+
+    def _prepare(self, state: State, rows: int) -> Setup:
+        splits = self._splits
+        split = next(iter(splits.values()))
+        memory = free_memory(split.inputs.device) / FRACTION if self._memory is None else self._memory
+        work = measure_work(lambda: forward(self._module, state, split.inputs[:1]))
+        operations = float(work.operations) * rows * sum(map(len, splits.values()))
+        runner = choose_runner(self._module, state, split.inputs[:5], operations, self._strategy, self._precision)
+        first = None
+        if runner.lowered is not None:
+            first = FirstLayers(runner.lowered, {name: split.inputs for name, split in splits.items()}, memory / 2)
+        reset = running_statistics(self._module, state, self._statistics) if self._bn == "reset" else []
+        statistics = self._statistics.shuffle(seed=0) if reset else self._statistics
+        return Setup(splits, self._largest, runner, work.batch(memory / 2), first, reset, statistics)
+
+
+def _arrays(scores: Sequence[Scores], places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Losses and errors of all rows; ``places`` says which scores each row has."""
+    losses, errors = (np.stack([values.cpu().numpy() for values in kind]) for kind in zip(*scores, strict=True))
+    return losses[places], errors[places]
+
+
+def _largest_label(split: Split) -> int:
+    """Read once for a split: a GPU would be waited for in every batch."""
+    smallest, largest = torch.stack(torch.aminmax(split.labels)).tolist()
+    if smallest < 0:
+        raise DataError(f"labels must be class indices from 0, found {smallest}")
+    return largest
+
+
+def _check_networks(module: nn.Module, networks: Sequence[State]) -> None:
+    wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    for number, network in enumerate(networks):
+        found = {name: tensor.shape for name, tensor in network.items()}
+        if differing := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
+            raise ModelError(
+                f"network {number} does not fit the module: {differing[0]!r} is missing, unknown or of another shape; "
+                "give state dicts of this architecture and width"
+            )

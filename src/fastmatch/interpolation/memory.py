@@ -1,0 +1,64 @@
+"""How much memory an evaluation may take beside the networks and the data, and how large its batches are."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_LINUX = Path("/proc/meminfo")
+FRACTION = 4  # One part in this many of what is free may be taken.
+_ACTIVATION = 4 << 20  # Bytes of the largest activation of a batch: it should stay in the caches.
+_SMALLEST, _LARGEST = 16, 1000  # Examples in a batch, as far as memory allows.
+_ALIVE = 3  # Activations of the largest size that are held at a time: a residual stream, what is read, what is written.
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can be taken on a device without pushing others out."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if not _LINUX.is_file():
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    sizes = dict(line.split(":") for line in _LINUX.read_text().splitlines())
+    return int(sizes["MemAvailable"].split()[0]) << 10
+
+
+class Work(NamedTuple):
+    """What one example costs: multiplications and additions, and bytes of its largest activation."""
+
+    operations: int
+    activation: int
+
+    def batch(self, limit: float) -> int:
+        """Examples to run at once within ``limit`` bytes."""
+        quick = min(max(_ACTIVATION // max(self.activation, 1), _SMALLEST), _LARGEST)
+        return max(1, min(quick, int(limit / (_ALIVE * max(self.activation, 1)))))
+
+
+class _Largest(TorchDispatchMode):
+    """Watches the size of what operations return."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        for value in results if isinstance(results, tuple) else (results,):
+            if isinstance(value, Tensor) and not func.is_view:
+                self.size = max(self.size, value.nbytes)
+        return results
+
+
+def measure_work(run: Callable[[], object]) -> Work:
+    """Cost of ``run()``, which passes one example through a network."""
+    from torch.utils.flop_counter import FlopCounterMode  # imports triton
+
+    with FlopCounterMode(display=False) as counter, _Largest() as largest:
+        run()
+    return Work(counter.get_total_flops(), largest.size)
