@@ -10,9 +10,8 @@ from torch import Tensor
 
 from fastmatch.data import Split
 from fastmatch.errors import DataError
-from fastmatch.interpolation.batchnorm import reset_statistics
 from fastmatch.interpolation.lowered import State
-from fastmatch.interpolation.score import Places, Scores, score, score_quickly
+from fastmatch.interpolation.score import Places, Scores, score, score_quickly, scores_of
 from fastmatch.interpolation.shared import FirstLayers
 from fastmatch.interpolation.stack import Stack
 from fastmatch.interpolation.strategies import Runner
@@ -22,7 +21,7 @@ class Setup(NamedTuple):
     """How the networks of an architecture are run.
 
     ``largest`` is the largest label of each split, ``reset`` names the running statistics that every combination takes
-    anew from ``statistics``.
+    anew from ``statistics``, which are the examples of the split ``settled`` if there is one.
     """
 
     splits: Mapping[str, Split]
@@ -32,6 +31,7 @@ class Setup(NamedTuple):
     first: FirstLayers | None
     reset: Sequence[str]
     statistics: Split
+    settled: str | None
 
 
 class Combinations:
@@ -43,6 +43,7 @@ class Combinations:
         self._stack = Stack(networks)
         self._first = None if setup.first is None else setup.first.outputs(networks)
         self._row: tuple[float, ...] = ()
+        self._settled: Scores | None = None
         self._statistics: dict[tuple[float, ...], dict[str, Tensor]] = {}
 
     def load(self, row: np.ndarray) -> None:
@@ -51,6 +52,7 @@ class Combinations:
         if wanted == self._row:
             return
         self._setup.runner.unload()
+        self._settled = None
         self._row, state = wanted, self._stack.combine(wanted)
         if self._setup.reset:
             self._reset(state)
@@ -58,16 +60,21 @@ class Combinations:
 
     def _reset(self, state: State) -> None:
         """Give the loaded row its statistics, from memory if it was loaded before."""
-        known = self._statistics.get(self._row)
-        if known is None:
-            reset_statistics(lambda inputs: self._setup.runner.run_plainly(state, inputs), self._setup.statistics)
-            self._statistics[self._row] = {name: state[name].clone() for name in self._setup.reset}
-        else:
+        setup, known = self._setup, self._statistics.get(self._row)
+        if known is not None:
             for name, tensor in known.items():
                 state[name].copy_(tensor)
+            return
+        logits = setup.runner.settle(state, setup.statistics.inputs, setup.batch)
+        self._statistics[self._row] = {name: state[name].clone() for name in setup.reset}
+        if setup.settled is not None:
+            labels = setup.statistics.labels
+            self._settled = scores_of(_checked(logits, len(labels), setup.largest[setup.settled]), labels)
 
     def score(self, split: str, places: slice, *, exact: bool = False) -> Scores:
         """Losses and errors of the network that is loaded, in the setup's precision unless ``exact``."""
+        if split == self._setup.settled and self._settled is not None:
+            return Scores(*(values[places] for values in self._settled))
         runner, labels = self._setup.runner, self._setup.splits[split].labels
         if exact or self.precision == "highest":
             return score(lambda some: self._logits(runner.exact, split, some), labels, places, self._setup.batch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -116,9 +117,13 @@ class Evaluator:
         first = None
         if runner.lowered is not None:
             first = FirstLayers(runner.lowered, {name: split.inputs for name, split in splits.items()}, memory / 2)
-        reset = running_statistics(self._module, state, self._statistics) if self._bn == "reset" else []
-        statistics = self._statistics.shuffle(seed=0) if reset else self._statistics
-        return Setup(splits, self._largest, runner, work.batch(memory / 2), first, reset, statistics)
+        reset, statistics = [], self._statistics.take(work.settled(math.inf if self._memory is None else memory / 2))
+        if self._bn == "reset":
+            reset = running_statistics(self._module, state, statistics.inputs[:2])
+        if reset and len(statistics) < 2:
+            raise DataError("BatchNorm statistics need at least two examples; give more, or keep them (bn keep)")
+        settled = next((name for name, split in splits.items() if split is statistics), None)
+        return Setup(splits, self._largest, runner, work.batch(memory / 2), first, reset, statistics, settled)
 
 
 def _arrays(scores: Sequence[Scores], places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

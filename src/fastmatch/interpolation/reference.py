@@ -35,12 +35,12 @@ def evaluate_plainly(
     coefficients
         Shape [rows, networks].
     statistics
-        Examples that give BatchNorm its statistics in every row, the cumulative average over batches; statistics are
-        combined like weights if None.
+        Examples that give BatchNorm its statistics in every row: mean and unbiased variance over all of them of what
+        reaches it, once the statistics before it are set. Statistics are combined like weights if None.
     dtype
         Of weights, inputs and all that is computed from them.
     batch_size
-        Of the loaders. The batches of ``statistics`` determine what BatchNorm takes for its statistics.
+        Of the loaders.
 
     Returns
     -------
@@ -78,12 +78,24 @@ def _loader(data: Split, dtype: torch.dtype, batch_size: int) -> DataLoader[tupl
 
 
 def _reset(network: nn.Module, loader: DataLoader[tuple[Tensor, ...]]) -> None:
-    """Let all BatchNorms, and nothing else, take their statistics from one pass."""
+    """Give the BatchNorms their statistics over all examples, one after the other: each changes what the next sees."""
+    for norm in _in_order(network, next(iter(loader))[0]):
+        seen: list[Tensor] = []
+        hook = norm.register_forward_pre_hook(lambda _, given, seen=seen: seen.append(given[0]))
+        for inputs, _ in loader:
+            network(inputs)
+        hook.remove()
+        values = torch.cat(seen).transpose(0, 1).flatten(1)
+        norm.register_buffer("running_mean", values.mean(1))
+        norm.register_buffer("running_var", values.var(1))
+
+
+def _in_order(network: nn.Module, inputs: Tensor) -> list[_BatchNorm]:
+    """BatchNorms in the order in which they run."""
+    order: list[_BatchNorm] = []
     norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    for inputs, _ in loader:
-        network(inputs)
-    network.eval()
+    hooks = [norm.register_forward_pre_hook(lambda norm, _: order.append(norm)) for norm in norms]
+    network(inputs)
+    for hook in hooks:
+        hook.remove()
+    return order
