@@ -35,16 +35,20 @@ class Setup(NamedTuple):
 
 
 class Combinations:
-    """Combinations of ``networks``, of which one is loaded at a time."""
+    """Combinations of ``networks``, of which one is loaded at a time.
 
-    def __init__(self, setup: Setup, networks: Sequence[State]) -> None:
+    With ``again``, what resetting statistics gave is kept for rows that are loaded again.
+    """
+
+    def __init__(self, setup: Setup, networks: Sequence[State], again: bool) -> None:
         self.chosen, self.precision = setup.runner.chosen, setup.runner.precision
         self._setup = setup
         self._stack = Stack(networks)
         self._first = None if setup.first is None else setup.first.outputs(networks)
         self._row: tuple[float, ...] = ()
         self._settled: Scores | None = None
-        self._statistics: dict[tuple[float, ...], dict[str, Tensor]] = {}
+        self._again = again
+        self._known: dict[tuple[float, ...], tuple[dict[str, Tensor], Scores | None]] = {}
 
     def load(self, row: np.ndarray) -> None:
         """Make ``sum_m row[m] * networks[m]``, with statistics of its own, the network that is scored."""
@@ -60,16 +64,18 @@ class Combinations:
 
     def _reset(self, state: State) -> None:
         """Give the loaded row its statistics, from memory if it was loaded before."""
-        setup, known = self._setup, self._statistics.get(self._row)
-        if known is not None:
-            for name, tensor in known.items():
+        if self._row in self._known:
+            statistics, self._settled = self._known[self._row]
+            for name, tensor in statistics.items():
                 state[name].copy_(tensor)
             return
+        setup = self._setup
         logits = setup.runner.settle(state, setup.statistics.inputs, setup.batch)
-        self._statistics[self._row] = {name: state[name].clone() for name in setup.reset}
         if setup.settled is not None:
             labels = setup.statistics.labels
             self._settled = scores_of(_checked(logits, len(labels), setup.largest[setup.settled]), labels)
+        if self._again:
+            self._known[self._row] = {name: state[name].clone() for name in setup.reset}, self._settled
 
     def score(self, split: str, places: slice, *, exact: bool = False) -> Scores:
         """Losses and errors of the network that is loaded, in the setup's precision unless ``exact``."""
