@@ -67,6 +67,11 @@ class Barrier:
     alphas: np.ndarray
     curves: Mapping[str, Mapping[str, Curve]]
 
+    @property
+    def precision(self) -> Precision:
+        """Precision of the figures."""
+        return self.curves["unaligned"]["test"].evaluation.precision
+
     def to_json(self) -> dict[str, Any]:
         """Plain data: alphas, curves with standard errors and number of examples, barriers."""
         return {

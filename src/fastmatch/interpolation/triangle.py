@@ -82,6 +82,11 @@ class Triangle:
     coefficients: np.ndarray
     surfaces: Mapping[str, Surface]
 
+    @property
+    def precision(self) -> Precision:
+        """Precision of the figures."""
+        return self.surfaces["test"].evaluation.precision
+
     def to_json(self) -> dict[str, Any]:
         """Plain data: the grid, surfaces with standard errors and number of examples, barriers, those of the edges."""
         return {
