@@ -11,7 +11,7 @@ from typing import Any
 from fastmatch.files import write_text
 
 Row = dict[str, Any]
-_HIDDEN = ("note", "threads", "clock", "times", "speedup")
+_HIDDEN = ("note", "threads", "clock", "times", "speedup", "runs")
 
 
 def write(path: Path, provenance: Row, rows: Sequence[Row]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from typing import NamedTuple
 
-from benchmarks import assignment, batch, cases, evaluator, first_call, memory, pairs, report, weights
+from benchmarks import assignment, batch, cases, evaluator, first_call, memory, pairs, peak, report, weights
 from benchmarks.provenance import provenance
 from benchmarks.report import Row
 
@@ -29,6 +29,7 @@ SUITES = {
     "evaluator": Suite(tuple(evaluator.CASES), lambda names, options: evaluator.measure(names, options.threads)),
     "batch": Suite(("batch",), lambda names, options: batch.measure(options.sizes or [512])),
     "first_call": Suite(("first_call",), lambda names, options: first_call.measure()),
+    "peak": Suite(tuple(peak.CASES), lambda names, options: peak.measure(names)),
     "memory": Suite(("ResNet-20 x8",), lambda names, options: memory.measure(names)),
 }
 

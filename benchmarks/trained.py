@@ -36,11 +36,12 @@ def mlp(*hidden: int) -> str:
 
 def pair(model: str) -> tuple[State, State]:
     """Two networks that differ in their initial weights and in the order of the data."""
-    first, second = (_trained(model, seed) for seed in (0, 1))
+    first, second = (network(model, seed) for seed in (0, 1))
     return first, second
 
 
-def _trained(model: str, seed: int) -> State:
+def network(model: str, seed: int) -> State:
+    """A network whose initial weights and order of the data have this seed."""
     name = re.sub(r"\W+", "-", f"{data_name()} {model} {seed}")
     path = CACHE / f"{name}.safetensors"
     if not path.is_file():
