@@ -157,10 +157,10 @@ def _all_pairs(model: str, examples: int, threads: int) -> Row:
 
 CASES = {
     "MLP 512x3": Case(_line, _MLP, 10_000),
-    "ResNet-20 batch": Case(_line, _RESNET.format(norm="batch"), 2000),
-    "ResNet-20 layer": Case(_line, _RESNET.format(norm="layer"), 2000),
-    "VGG-16 x1/4 batch": Case(_line, _VGG.format(norm="batch"), 2000),
-    "VGG-16 x1/4 layer": Case(_line, _VGG.format(norm="layer"), 2000),
+    "ResNet-20 batch": Case(_line, _RESNET.format(norm="batch"), 1000),
+    "ResNet-20 layer": Case(_line, _RESNET.format(norm="layer"), 1000),
+    "VGG-16 x1/4 batch": Case(_line, _VGG.format(norm="batch"), 1000),
+    "VGG-16 x1/4 layer": Case(_line, _VGG.format(norm="layer"), 1000),
     "reset ResNet-20 batch": Case(_reset, _RESNET.format(norm="batch"), 1000),
     "reset VGG-16 x1/4 batch": Case(_reset, _VGG.format(norm="batch"), 1000),
     "pairs of 6 MLP 512x3": Case(_all_pairs, _MLP, 2000),
