@@ -40,6 +40,8 @@ class Combinations:
     def __init__(self, setup: Setup, networks: Sequence[State]) -> None:
         self.chosen, self.precision = setup.runner.chosen, setup.runner.precision
         self._setup = setup
+        if setup.runner.repair is not None:
+            networks = [setup.runner.repair.extended(network, setup.statistics) for network in networks]
         self._stack = Stack(networks)
         self._first = None if setup.first is None else setup.first.outputs(networks)
         self._row: tuple[float, ...] = ()

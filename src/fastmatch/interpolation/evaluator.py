@@ -24,7 +24,7 @@ from fastmatch.interpolation.stack import Stack
 from fastmatch.interpolation.strategies import Strategy, choose_runner
 from fastmatch.symmetry import eval_mode
 
-BatchNormMode = Literal["reset", "keep"]
+BatchNormMode = Literal["reset", "keep", "repair"]
 Progress = Callable[[int, int], None]
 
 
@@ -41,7 +41,7 @@ class Evaluator:
     splits
         Examples to evaluate on.
     statistics
-        Training examples for the statistics of BatchNorm.
+        Training examples for the statistics of BatchNorm and repair.
     bn, strategy, precision, memory
         See :func:`fastmatch.evaluate`.
     """
@@ -57,8 +57,8 @@ class Evaluator:
         precision: Precision = "highest",
         memory: float | None = None,
     ) -> None:
-        if bn not in ("reset", "keep"):
-            raise OptionError(f"bn {bn!r} is unknown; choose reset or keep")
+        if bn not in ("reset", "keep", "repair"):
+            raise OptionError(f"bn {bn!r} is unknown; choose reset, keep or repair")
         if memory is not None and not memory > 0:
             raise OptionError(f"memory must be a positive number of bytes, received {memory}")
         self._module, self._splits, self._statistics = module, splits, statistics
@@ -112,11 +112,14 @@ class Evaluator:
         memory = free_memory(split.inputs.device) / FRACTION if self._memory is None else self._memory
         work = measure_work(lambda: forward(self._module, state, split.inputs[:1]))
         operations = float(work.operations) * rows * sum(map(len, splits.values()))
-        runner = choose_runner(self._module, state, split.inputs[:5], operations, self._strategy, self._precision)
+        options = self._strategy, self._precision, self._statistics.take(100) if self._bn == "repair" else None
+        runner = choose_runner(self._module, state, split.inputs[:5], operations, *options)
         first = None
         if runner.lowered is not None:
             first = FirstLayers(runner.lowered, {name: split.inputs for name, split in splits.items()}, memory / 2)
-        reset = running_statistics(self._module, state, self._statistics) if self._bn == "reset" else []
+        reset = [] if self._bn == "keep" else running_statistics(self._module, state, self._statistics)
+        if runner.repair is not None:
+            reset += runner.repair.statistics
         statistics = self._statistics.shuffle(seed=0) if reset else self._statistics
         return Setup(splits, self._largest, runner, work.batch(memory / 2), first, reset, statistics)
 

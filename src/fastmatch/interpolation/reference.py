@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -13,6 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader, TensorDataset
 
 from fastmatch.data import Split
+
+_EPSILON = 1e-5  # Added to variances, as by BatchNorm.
 
 
 @torch.no_grad()
@@ -25,6 +28,7 @@ def evaluate_plainly(
     statistics: Split | None = None,
     dtype: torch.dtype = torch.float64,
     batch_size: int = 250,
+    repair: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """For every row: combine state dicts, load them into a copy of the module, and run a loader over the data.
 
@@ -41,6 +45,10 @@ def evaluate_plainly(
         Of weights, inputs and all that is computed from them.
     batch_size
         Of the loaders. The batches of ``statistics`` determine what BatchNorm takes for its statistics.
+    repair
+        Rescale pre-activations, by ``statistics``: the outputs of every ``nn.Linear`` and ``nn.Conv2d`` get means and
+        standard deviations that are the combination of those of the networks by themselves. All modules must run one
+        after the other. The layer that runs last, and those that a BatchNorm follows, are left as they are.
 
     Returns
     -------
@@ -52,11 +60,22 @@ def evaluate_plainly(
     Entezari et al. 2022, section 2; Ainsworth et al. 2023, section 4; Jordan et al. 2023 (REPAIR), section 3.
     """
     network = copy.deepcopy(module).to(dtype).eval()
+    rescalings = [_Rescaling(layer) for layer in _rescaled(network, data.inputs[:2].to(dtype))] if repair else []
+    if repair and statistics is not None:
+        for state in networks:
+            network.load_state_dict(_combined([state], np.ones(1), dtype))
+            _reset(network, _loader(statistics, dtype, batch_size))
+            for rescaling in rescalings:
+                rescaling.note_end()
     losses, errors = [], []
     for row in np.asarray(coefficients):
         network.load_state_dict(_combined(networks, row, dtype))
+        for rescaling in rescalings:
+            rescaling.begin(row)
         if statistics is not None:
             _reset(network, _loader(statistics, dtype, batch_size))
+        for rescaling in rescalings:
+            rescaling.settle()
         pairs = [(network(inputs), labels) for inputs, labels in _loader(data, dtype, batch_size)]
         losses.append(torch.cat([cross_entropy(logits.double(), y, reduction="none") for logits, y in pairs]))
         errors.append(torch.cat([logits.argmax(1) != y for logits, y in pairs]))
@@ -87,3 +106,70 @@ def _reset(network: nn.Module, loader: DataLoader[tuple[Tensor, ...]]) -> None:
     for inputs, _ in loader:
         network(inputs)
     network.eval()
+
+
+def _rescaled(network: nn.Module, inputs: Tensor) -> list[nn.Module]:
+    """Linear layers and convolutions but the last and those that a BatchNorm follows."""
+    order: list[nn.Module] = []
+    parts = [part for part in network.modules() if isinstance(part, (nn.Linear, nn.Conv2d, _BatchNorm))]
+    hooks = [part.register_forward_hook(lambda part, *_: order.append(part)) for part in parts]
+    network(inputs)
+    for hook in hooks:
+        hook.remove()
+    return [
+        part
+        for part, after in pairwise(order)
+        if not isinstance(part, _BatchNorm) and not isinstance(after, _BatchNorm)
+    ]
+
+
+class _Rescaling:
+    """Gives every unit of a layer another mean and standard deviation, by a hook on its outputs.
+
+    As a BatchNorm: while it is in train mode it normalises with the moments of each batch, later with their average.
+    Before the first :meth:`begin` it only watches.
+    """
+
+    def __init__(self, layer: nn.Module) -> None:
+        self._axis = 1 if isinstance(layer, nn.Conv2d) else -1
+        self._seen: list[Tensor] = []
+        self._ends: list[tuple[Tensor, Tensor]] = []
+        self._target: tuple[Tensor, Tensor] | None = None
+        self._batches: list[Tensor] = []
+        self._train = False
+        layer.register_forward_hook(self._rescale)
+
+    def note_end(self) -> None:
+        """Take what was seen for the outputs of the next of the networks by themselves."""
+        values = torch.cat(self._seen)
+        self._ends.append((values.mean(0), (values.var(0, correction=0) + _EPSILON).sqrt()))
+        self._seen = []
+
+    def begin(self, row: np.ndarray) -> None:
+        """Go to train mode, for combinations of the networks with these coefficients."""
+        means, deviations = zip(*self._ends, strict=True)
+        self._target = _dot(row, means), _dot(row, deviations)
+        self._batches, self._train = [], True
+
+    def settle(self) -> None:
+        """Go to evaluation mode."""
+        self._train = False
+
+    def _rescale(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+        values = output.movedim(self._axis, -1)
+        rows = values.flatten(0, -2)
+        if self._target is None:
+            self._seen.append(rows)
+            return None
+        if self._train:
+            self._batches.append(torch.stack([rows.mean(0), rows.var(0)]))
+            mean, variance = rows.mean(0), rows.var(0, correction=0)
+        else:
+            mean, variance = torch.stack(self._batches).mean(0)
+        wanted_mean, wanted_deviation = self._target
+        normalised = (values - mean) / (variance + _EPSILON).sqrt()
+        return (normalised * wanted_deviation + wanted_mean).movedim(-1, self._axis)
+
+
+def _dot(row: np.ndarray, values: Sequence[Tensor]) -> Tensor:
+    return sum((float(c) * value for c, value in zip(row, values, strict=True)), torch.zeros(()))

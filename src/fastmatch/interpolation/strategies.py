@@ -7,10 +7,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from fastmatch.data import Split
 from fastmatch.errors import OptionError, SymmetryError
 from fastmatch.interpolation.evaluation import Chosen, Precision
 from fastmatch.interpolation.forward import float_type, forward
 from fastmatch.interpolation.lowered import Lowered, State
+from fastmatch.interpolation.repair import Repair
 from fastmatch.symmetry import Graph, export_graph
 
 Strategy = Literal["auto", "functional", "lowered"]
@@ -28,12 +30,20 @@ class Runner:
         The network as a graph; ``module`` itself is called if None.
     quick
         The graph in lower precision.
+    repair
+        Corrections of pre-activations, with which state dicts must be extended.
     """
 
     def __init__(
-        self, module: nn.Module, chosen: Chosen, lowered: Lowered | None = None, quick: Lowered | None = None
+        self,
+        module: nn.Module,
+        chosen: Chosen,
+        lowered: Lowered | None = None,
+        quick: Lowered | None = None,
+        repair: Repair | None = None,
     ) -> None:
         self.chosen = chosen
+        self.repair = repair
         self.precision: Precision = "highest" if quick is None else "fast"
         self.lowered = lowered
         self._quick = quick
@@ -73,7 +83,13 @@ class Runner:
 
 
 def choose_runner(
-    module: nn.Module, state: State, examples: Tensor, work: float, strategy: Strategy, precision: Precision
+    module: nn.Module,
+    state: State,
+    examples: Tensor,
+    work: float,
+    strategy: Strategy,
+    precision: Precision,
+    repair: Split | None = None,
 ) -> Runner:
     """Decide how to run ``module``.
 
@@ -89,6 +105,8 @@ def choose_runner(
         A few inputs.
     work
         Operations of all runs together.
+    repair
+        Examples for a trial of :class:`Repair`, which takes a graph; its corrections are left out if None.
 
     Raises
     ------
@@ -100,25 +118,34 @@ def choose_runner(
     if precision not in ("highest", "fast"):
         raise OptionError(f"precision {precision!r} is unknown; choose highest or fast")
     if strategy == "functional":
-        if precision == "fast":
-            raise OptionError("precision fast needs a lowered network; leave strategy functional out")
+        if precision == "fast" or repair is not None:
+            option = "bn repair" if repair is not None else "precision fast"
+            raise OptionError(f"{option} needs a lowered network; leave strategy functional out")
         return Runner(module, Chosen("functional", "it was asked for"))
-    if strategy == "auto" and (reason := _not_worth_it(examples, work)):
+    if strategy == "auto" and repair is None and (reason := _not_worth_it(examples, work)):
         return Runner(module, Chosen("functional", reason))
+    corrections = None
     try:
         graph = export_graph(module, (examples[:2],))
+        if repair is not None:
+            corrections = Repair(graph)
+            graph, state = corrections.graph, corrections.extended(state, repair)
         lowered = Lowered(graph)
         _compare(module, lowered, state, examples, _CLOSE)
     except (SymmetryError, RuntimeError, ValueError) as error:
+        if repair is not None:
+            reason = str(error).partition("; trace a run")[0]  # a run has no graph for other batch sizes
+            raise OptionError(f"bn repair cannot lower the network ({reason}); use bn reset or keep") from error
         if strategy == "lowered":
             raise OptionError(f"the network cannot be lowered ({error}); use strategy functional") from error
         return Runner(module, Chosen("functional", f"it cannot be lowered: {error}"))
     reason = "it was asked for" if strategy == "lowered" else "the evaluation is long"
+    reason = reason if repair is None else "bn repair needs a graph"
     quick = None
     if precision == "fast":
         quick, obstacle = _quick(module, graph, state, examples)
         reason += f"; not in precision fast: {obstacle}" if obstacle else ""
-    return Runner(module, Chosen("lowered", reason), lowered, quick)
+    return Runner(module, Chosen("lowered", reason), lowered, quick, corrections)
 
 
 def _not_worth_it(examples: Tensor, work: float) -> str | None:
@@ -151,8 +178,9 @@ def has_bfloat16() -> bool:
 def _compare(module: nn.Module, lowered: Lowered, state: State, inputs: Tensor, close: float) -> None:
     """Raise ValueError unless both give the same logits, in batches of two sizes."""
     lowered.load(state)
+    own = {name: state[name] for name in module.state_dict()}
     for part in (inputs, inputs[:3]):
-        expected = forward(module, state, part)
+        expected = forward(module, own, part)
         found = lowered.logits(part.to(float_type(state)))
         if not isinstance(expected, Tensor) or found.shape != expected.shape:
             raise ValueError("its graph has other outputs")

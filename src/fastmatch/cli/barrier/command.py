@@ -35,10 +35,11 @@ Example:
 )
 @click.option(
     "--bn",
-    type=click.Choice(["reset", "keep"]),
+    type=click.Choice(["reset", "keep", "repair"]),
     default="reset",
     show_default=True,
-    help="BatchNorm statistics: computed anew for every network evaluated, or interpolated.",
+    help="BatchNorm statistics: computed anew for every network evaluated, or interpolated; repair computes them anew "
+    "and rescales the outputs of layers without BatchNorm to interpolated means and standard deviations (REPAIR).",
 )
 @options.model
 @options.data
@@ -53,7 +54,7 @@ def barrier(
     alphas: int | None,
     grid: int | None,
     pairs: str | None,
-    bn: Literal["reset", "keep"],
+    bn: Literal["reset", "keep", "repair"],
     model: str | None,
     data: str | None,
     data_dir: str | None,

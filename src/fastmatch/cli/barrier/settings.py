@@ -12,7 +12,7 @@ import torch
 class Settings:
     """As they stand on the command line."""
 
-    bn: Literal["reset", "keep"]
+    bn: Literal["reset", "keep", "repair"]
     model: str | None
     data: str | None
     data_dir: str | None
