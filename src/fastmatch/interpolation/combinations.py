@@ -40,8 +40,8 @@ class Combinations:
     def __init__(self, setup: Setup, networks: Sequence[State]) -> None:
         self.chosen, self.precision = setup.runner.chosen, setup.runner.precision
         self._setup = setup
-        if setup.runner.repair is not None:
-            networks = [setup.runner.repair.extended(network, setup.statistics) for network in networks]
+        if (repair := setup.runner.repair) is not None:
+            networks = [repair.extended(network, setup.statistics, setup.runner.run_plainly) for network in networks]
         self._stack = Stack(networks)
         self._first = None if setup.first is None else setup.first.outputs(networks)
         self._row: tuple[float, ...] = ()
@@ -60,9 +60,12 @@ class Combinations:
 
     def _reset(self, state: State) -> None:
         """Give the loaded row its statistics, from memory if it was loaded before."""
-        known = self._statistics.get(self._row)
+        known, runner, data = self._statistics.get(self._row), self._setup.runner, self._setup.statistics
         if known is None:
-            reset_statistics(lambda inputs: self._setup.runner.run_plainly(state, inputs), self._setup.statistics)
+            if runner.repair is None:
+                reset_statistics(lambda inputs: runner.run_plainly(state, inputs), data)
+            else:
+                runner.repair.reset_statistics(state, data, runner.run_plainly)
             self._statistics[self._row] = {name: state[name].clone() for name in self._setup.reset}
         else:
             for name, tensor in known.items():

@@ -46,8 +46,9 @@ def evaluate(
         ``"keep"``: statistics are interpolated like weights; ``"repair"``: reset, and the outputs of all convolutions
         and linear layers without a BatchNorm behind them, but those that give the logits, are rescaled in every row so
         that mean and standard deviation of each unit over ``statistics`` are the same combination of those that the
-        networks have by themselves. A network alone keeps its losses but for what batch statistics differ from those
-        of all examples, which is far below the standard error.
+        networks have by themselves. A network alone keeps its losses (those of ``"reset"`` if it has
+        BatchNorm) but for about 1e-4 of them: moments of later layers are taken while those of earlier ones are set
+        batch by batch.
     statistics
         Training examples for the statistics; ``data`` itself if None.
     strategy

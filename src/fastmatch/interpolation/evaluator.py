@@ -112,12 +112,12 @@ class Evaluator:
         memory = free_memory(split.inputs.device) / FRACTION if self._memory is None else self._memory
         work = measure_work(lambda: forward(self._module, state, split.inputs[:1]))
         operations = float(work.operations) * rows * sum(map(len, splits.values()))
-        options = self._strategy, self._precision, self._statistics.take(100) if self._bn == "repair" else None
-        runner = choose_runner(self._module, state, split.inputs[:5], operations, *options)
+        reset = [] if self._bn == "keep" else running_statistics(self._module, state, self._statistics)
+        options, corrected = (self._strategy, self._precision), self._bn == "repair"
+        runner = choose_runner(self._module, state, split.inputs[:5], operations, *options, corrected=corrected)
         first = None
         if runner.lowered is not None:
             first = FirstLayers(runner.lowered, {name: split.inputs for name, split in splits.items()}, memory / 2)
-        reset = [] if self._bn == "keep" else running_statistics(self._module, state, self._statistics)
         if runner.repair is not None:
             reset += runner.repair.statistics
         statistics = self._statistics.shuffle(seed=0) if reset else self._statistics

@@ -48,7 +48,7 @@ def evaluate_plainly(
     repair
         Rescale pre-activations, by ``statistics``: the outputs of every ``nn.Linear`` and ``nn.Conv2d`` get means and
         standard deviations that are the combination of those of the networks by themselves. All modules must run one
-        after the other. The layer that runs last, and those that a BatchNorm follows, are left as they are.
+        after the other, once. The layer that runs last, and those that a BatchNorm follows, are left as they are.
 
     Returns
     -------
@@ -126,49 +126,47 @@ def _rescaled(network: nn.Module, inputs: Tensor) -> list[nn.Module]:
 class _Rescaling:
     """Gives every unit of a layer another mean and standard deviation, by a hook on its outputs.
 
-    As a BatchNorm: while it is in train mode it normalises with the moments of each batch, later with their average.
-    Before the first :meth:`begin` it only watches.
+    From :meth:`begin` to :meth:`settle` it normalises with the moments of each batch, later with those of all of them
+    together. Before the first :meth:`begin` it only watches.
     """
 
     def __init__(self, layer: nn.Module) -> None:
         self._axis = 1 if isinstance(layer, nn.Conv2d) else -1
-        self._seen: list[Tensor] = []
         self._ends: list[tuple[Tensor, Tensor]] = []
         self._target: tuple[Tensor, Tensor] | None = None
-        self._batches: list[Tensor] = []
-        self._train = False
+        self._seen: list[Tensor] = []
+        self._moments: tuple[Tensor, Tensor] | None = None
         layer.register_forward_hook(self._rescale)
 
     def note_end(self) -> None:
         """Take what was seen for the outputs of the next of the networks by themselves."""
-        values = torch.cat(self._seen)
-        self._ends.append((values.mean(0), (values.var(0, correction=0) + _EPSILON).sqrt()))
+        self._ends.append(_moments(torch.cat(self._seen)))
         self._seen = []
 
     def begin(self, row: np.ndarray) -> None:
-        """Go to train mode, for combinations of the networks with these coefficients."""
+        """Give outputs the combination of moments with these coefficients."""
         means, deviations = zip(*self._ends, strict=True)
         self._target = _dot(row, means), _dot(row, deviations)
-        self._batches, self._train = [], True
+        self._seen, self._moments = [], None
 
     def settle(self) -> None:
-        """Go to evaluation mode."""
-        self._train = False
+        """From now on, normalise with the moments of all that was seen."""
+        self._moments = _moments(torch.cat(self._seen))
 
-    def _rescale(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor | None:
+    def _rescale(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         values = output.movedim(self._axis, -1)
-        rows = values.flatten(0, -2)
+        if self._moments is None:
+            self._seen.append(values.flatten(0, -2))
         if self._target is None:
-            self._seen.append(rows)
-            return None
-        if self._train:
-            self._batches.append(torch.stack([rows.mean(0), rows.var(0)]))
-            mean, variance = rows.mean(0), rows.var(0, correction=0)
-        else:
-            mean, variance = torch.stack(self._batches).mean(0)
+            return output
+        mean, deviation = self._moments or _moments(self._seen[-1])
         wanted_mean, wanted_deviation = self._target
-        normalised = (values - mean) / (variance + _EPSILON).sqrt()
-        return (normalised * wanted_deviation + wanted_mean).movedim(-1, self._axis)
+        return ((values - mean) / deviation * wanted_deviation + wanted_mean).movedim(-1, self._axis)
+
+
+def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each unit."""
+    return rows.mean(0), (rows.var(0, correction=0) + _EPSILON).sqrt()
 
 
 def _dot(row: np.ndarray, values: Sequence[Tensor]) -> Tensor:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fastmatch.data import Split
 from fastmatch.interpolation.batchnorm import reset_statistics
 from fastmatch.interpolation.forward import float_type
 from fastmatch.interpolation.layers import NORM, arguments, only_user
+from fastmatch.interpolation.lowered import State
 from fastmatch.interpolation.stack import Stack
-from fastmatch.symmetry import Graph, GraphRunner
+from fastmatch.symmetry import Graph
 from fastmatch.symmetry.graph import Source
 
+Run = Callable[[State, Tensor], object]  # of a state dict and inputs
 EPSILON = 1e-5  # That of BatchNorm. It bounds what becomes of rounding errors where a unit is dead.
 _aten = torch.ops.aten
 _LAYERS = (_aten.convolution.default, _aten.linear.default)
@@ -31,8 +34,7 @@ class Repair:
     logits (from which no other such layer is reached) and those that a BatchNorm of the network's own reads alone. Its
     gain and offset are the standard deviation and the mean that a network has there by itself, and so are its running
     statistics: the network stays what it was. In a linear combination of such networks gain and offset are the same
-    combination of standard deviations and means; with running statistics of its own
-    (:func:`~fastmatch.interpolation.batchnorm.reset_statistics`) its pre-activations have them.
+    combination of standard deviations and means; with running statistics of its own its pre-activations have them.
 
     Parameters
     ----------
@@ -53,17 +55,27 @@ class Repair:
 
     def __init__(self, graph: Graph) -> None:
         parameters = [node for node, source in graph.placeholders() if source.kind == "state"]
-        self._names: dict[fx.Node, list[str]] = {}
-        sources = list(graph.sources)
-        for layer in _corrected(graph.module.graph, parameters):
-            # No module has an empty name, so nothing of the network's own is called like this.
-            names = [f".repair.{layer.name}.{entry}" for entry in _ENTRIES]
-            self._names[_insert(graph, layer)] = names
-            sources += [Source("state", name) for name in names]
-        self.graph = replace(graph, sources=tuple(sources))
-        self.statistics = [name for names in self._names.values() for name in names[2:]]
+        layers = _corrected(graph.module.graph, parameters)
+        # No module has an empty name, so nothing of the network's own is called like this.
+        self._names = [[f".repair.{layer.name}.{entry}" for entry in _ENTRIES] for layer in layers]
+        self._units = [layer.meta["val"].shape[_axis(layer)] for layer in layers]
+        for layer in layers:
+            _insert(graph, layer)
+        entries = [Source("state", name) for names in self._names for name in names]
+        self.graph = replace(graph, sources=(*graph.sources, *entries))
+        self.statistics = [name for names in self._names for name in names[2:]]
 
-    def extended(self, network: Mapping[str, Tensor], data: Split) -> dict[str, Tensor]:
+    def neutral(self, network: State) -> dict[str, Tensor]:
+        """State dict of a combination of networks with corrections that would change nothing in any network."""
+        dtype, device = float_type(network), next(iter(network.values())).device
+        extended = dict(network)
+        for names, units in zip(self._names, self._units, strict=True):
+            zeros = torch.zeros(units, dtype=dtype, device=device)
+            values = (zeros + 1 + EPSILON).sqrt(), zeros, zeros.clone(), zeros + 1
+            extended |= dict(zip(names, values, strict=True))
+        return extended
+
+    def extended(self, network: State, data: Split, run: Run) -> dict[str, Tensor]:
         """State dict of the network with corrections that change nothing in it.
 
         Parameters
@@ -73,58 +85,82 @@ class Repair:
             of combinations are reset.
         data
             Examples over which means and standard deviations are taken, all pooled.
+        run
+            Runs the graph, every normalisation as an operation of its own.
 
         Raises
         ------
         DataError
             ``data`` holds one example.
         """
-        state = Stack([network]).combine([1.0])  # in the type that combinations have
-        dtype = float_type(state)
-        runner = _MomentsRunner(self.graph, self._names)
-        state |= {name: torch.empty(0) for names in self._names.values() for name in names}
-        reset_statistics(lambda inputs: runner.outputs(state, (inputs.to(dtype),)), data)
-        entries = dict(network)
-        for norm, names in self._names.items():
-            mean, variance = _pooled(runner.moments[norm])
+        state = self.neutral(Stack([network]).combine([1.0]))  # in the type that combinations have
+        extended, dtype = dict(network), float_type(state)
+        moments = self._moments(state, data, run, corrected=False)
+        for names, (mean, variance) in zip(self._names, moments, strict=True):
             values = (variance + EPSILON).sqrt(), mean, mean, variance
-            entries |= {name: value.to(dtype) for name, value in zip(names, values, strict=True)}
-        return entries
+            extended |= {name: value.to(dtype) for name, value in zip(names, values, strict=True)}
+        return extended
+
+    def reset_statistics(self, state: State, data: Split, run: Run) -> None:
+        """Replace the running statistics of a combination, in place; see :func:`batchnorm.reset_statistics`.
+
+        Those of the corrections are pooled over ``data`` as in :meth:`extended`. A combination that is one network
+        alone has the moments that were found there, but for what earlier layers, normalised by those of each batch in
+        turn, do to the moments of later ones.
+        """
+        moments = self._moments(state, data, run, corrected=True)
+        for (_, _, *names), values in zip(self._names, moments, strict=True):
+            for name, value in zip(names, values, strict=True):
+                state[name].copy_(value)
+
+    def _moments(self, state: State, data: Split, run: Run, *, corrected: bool) -> list[tuple[Tensor, Tensor]]:
+        """Mean and variance of what each correction reads, float64, shape [units]."""
+        batches = _BatchMoments([state[names[2]] for names in self._names], corrected)
+
+        def run_batch(inputs: Tensor) -> None:
+            with batches:
+                run(state, inputs)
+
+        reset_statistics(run_batch, data)
+        return [_pooled(found) for found in batches.found.values()]
 
 
-class _Moments(NamedTuple):
-    """Of the values of each unit in one batch: how many, their mean and variance (biased), float64, shape [units]."""
+class _BatchMoments(TorchDispatchMode):
+    """Notes moments of what corrections read: size, and mean and variance (biased) of each unit, for every batch.
 
-    size: int
-    mean: Tensor
-    variance: Tensor
+    Parameters
+    ----------
+    running_means
+        What tells the corrections from other normalisations, one for each.
+    corrected
+        Whether they normalise, with the moments of the batch, or only pass on what they read.
+    """
 
+    def __init__(self, running_means: Iterable[Tensor], corrected: bool) -> None:
+        super().__init__()
+        self._corrected = corrected
+        self.found: dict[int, list[tuple[int, Tensor, Tensor]]] = {mean.data_ptr(): [] for mean in running_means}
 
-def _pooled(batches: Sequence[_Moments]) -> tuple[Tensor, Tensor]:
-    """Mean and variance (biased) of all batches together."""
-    sizes, means, variances = zip(*batches, strict=True)
-    shares = (torch.tensor(sizes, dtype=torch.float64, device=means[0].device) / sum(sizes))[:, None]
-    mean = (shares * torch.stack(means)).sum(0)
-    return mean, (shares * (torch.stack(variances) + (torch.stack(means) - mean) ** 2)).sum(0)
-
-
-class _MomentsRunner(GraphRunner):
-    """Runs a graph as if it had no corrections, and notes the moments of what they would correct."""
-
-    def __init__(self, graph: Graph, norms: Iterable[fx.Node]) -> None:
-        super().__init__(graph, ())
-        self.env: dict[fx.Node, Any]
-        self.moments: dict[fx.Node, list[_Moments]] = {norm: [] for norm in norms}
-
-    def run_node(self, n: fx.Node) -> Any:
-        """Run one node; a correction passes on what it reads."""
-        if n not in self.moments:
-            return super().run_node(n)
-        values = self.env[arguments(n)[0]]
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func is not NORM or args[3].data_ptr() not in self.found:
+            return func(*args, **(kwargs or {}))
+        values, gain, offset, running_mean, *_ = args
         others = [axis for axis in range(values.dim()) if axis != 1]
         variance, mean = torch.var_mean(values, others, correction=0)
-        self.moments[n].append(_Moments(values.numel() // values.shape[1], mean.double(), variance.double()))
-        return (values,)
+        size = values.numel() // values.shape[1]
+        self.found[running_mean.data_ptr()].append((size, mean.double(), variance.double()))
+        if not self._corrected:
+            return values, mean, variance
+        return _aten._native_batch_norm_legit.no_stats(values, gain, offset, True, 0.0, EPSILON)
+
+
+def _pooled(batches: Sequence[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Mean and variance (biased) of all batches together."""
+    sizes, *moments = zip(*batches, strict=True)
+    means, variances = (torch.stack(values) for values in moments)
+    shares = (means.new_tensor(sizes) / sum(sizes))[:, None]
+    mean = (shares * means).sum(0)
+    return mean, (shares * (variances + (means - mean) ** 2)).sum(0)
 
 
 def _corrected(graph: fx.Graph, parameters: Collection[fx.Node]) -> list[fx.Node]:
@@ -143,14 +179,18 @@ def _is_normalised(layer: fx.Node, parameters: Collection[fx.Node]) -> bool:
     return norm is not None and arguments(norm)[3] in parameters
 
 
-def _insert(graph: Graph, layer: fx.Node) -> fx.Node:
+def _axis(layer: fx.Node) -> int:
+    """Where the units of a layer's outputs lie."""
+    return -1 if layer.target == _aten.linear.default else 1
+
+
+def _insert(graph: Graph, layer: fx.Node) -> None:
     """Put a BatchNorm, with new placeholders behind all others, between a layer and what reads it."""
     nodes, value, readers = graph.module.graph, layer.meta["val"], set(layer.users)
     last = [node for node in nodes.nodes if node.op == "placeholder"][-1]
     with nodes.inserting_before(last.next):
         entries = [nodes.placeholder(f"repair_{layer.name}_{entry}") for entry in _ENTRIES]
-    # The units of a BatchNorm lie on axis 1, those of a linear layer on the last.
-    flat = layer.target == _aten.linear.default and value.dim() != 2
+    flat = _axis(layer) == -1 and value.dim() != 2  # for BatchNorm, units lie on axis 1
     with nodes.inserting_before(layer.next):
         given = nodes.call_function(_aten.reshape.default, (layer, [-1, value.shape[-1]])) if flat else layer
         norm = nodes.call_function(NORM, (given, *entries, 0.0, EPSILON))
@@ -159,4 +199,3 @@ def _insert(graph: Graph, layer: fx.Node) -> fx.Node:
             result = nodes.call_function(_aten.reshape_as.default, (result, layer))
     result.meta["val"] = value
     layer.replace_all_uses_with(result, delete_user_cb=readers.__contains__)
-    return norm

@@ -7,7 +7,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from fastmatch.data import Split
 from fastmatch.errors import OptionError, SymmetryError
 from fastmatch.interpolation.evaluation import Chosen, Precision
 from fastmatch.interpolation.forward import float_type, forward
@@ -31,7 +30,7 @@ class Runner:
     quick
         The graph in lower precision.
     repair
-        Corrections of pre-activations, with which state dicts must be extended.
+        Corrections of pre-activations, with which the weights to load are extended.
     """
 
     def __init__(
@@ -89,7 +88,8 @@ def choose_runner(
     work: float,
     strategy: Strategy,
     precision: Precision,
-    repair: Split | None = None,
+    *,
+    corrected: bool = False,
 ) -> Runner:
     """Decide how to run ``module``.
 
@@ -105,8 +105,8 @@ def choose_runner(
         A few inputs.
     work
         Operations of all runs together.
-    repair
-        Examples for a trial of :class:`Repair`, which takes a graph; its corrections are left out if None.
+    corrected
+        Whether pre-activations are corrected (:class:`Repair`), for which the network must be lowered.
 
     Raises
     ------
@@ -118,34 +118,38 @@ def choose_runner(
     if precision not in ("highest", "fast"):
         raise OptionError(f"precision {precision!r} is unknown; choose highest or fast")
     if strategy == "functional":
-        if precision == "fast" or repair is not None:
-            option = "bn repair" if repair is not None else "precision fast"
+        if precision == "fast" or corrected:
+            option = "bn repair" if corrected else "precision fast"
             raise OptionError(f"{option} needs a lowered network; leave strategy functional out")
         return Runner(module, Chosen("functional", "it was asked for"))
-    if strategy == "auto" and repair is None and (reason := _not_worth_it(examples, work)):
+    if strategy == "auto" and not corrected and (reason := _not_worth_it(examples, work)):
         return Runner(module, Chosen("functional", reason))
-    corrections = None
+    repair = None
     try:
         graph = export_graph(module, (examples[:2],))
-        if repair is not None:
-            corrections = Repair(graph)
-            graph, state = corrections.graph, corrections.extended(state, repair)
+        if corrected:
+            repair = Repair(graph)
+            graph, state = repair.graph, repair.neutral(state)
         lowered = Lowered(graph)
         _compare(module, lowered, state, examples, _CLOSE)
     except (SymmetryError, RuntimeError, ValueError) as error:
-        if repair is not None:
-            reason = str(error).partition("; trace a run")[0]  # a run has no graph for other batch sizes
-            raise OptionError(f"bn repair cannot lower the network ({reason}); use bn reset or keep") from error
-        if strategy == "lowered":
-            raise OptionError(f"the network cannot be lowered ({error}); use strategy functional") from error
+        if strategy == "lowered" or corrected:
+            raise _refusal(error, corrected) from error
         return Runner(module, Chosen("functional", f"it cannot be lowered: {error}"))
     reason = "it was asked for" if strategy == "lowered" else "the evaluation is long"
-    reason = reason if repair is None else "bn repair needs a graph"
+    reason = "bn repair needs a graph" if corrected else reason
     quick = None
     if precision == "fast":
         quick, obstacle = _quick(module, graph, state, examples)
         reason += f"; not in precision fast: {obstacle}" if obstacle else ""
-    return Runner(module, Chosen("lowered", reason), lowered, quick, corrections)
+    return Runner(module, Chosen("lowered", reason), lowered, quick, repair)
+
+
+def _refusal(error: Exception, corrected: bool) -> OptionError:
+    if not corrected:
+        return OptionError(f"the network cannot be lowered ({error}); use strategy functional")
+    reason = str(error).partition("; trace a run")[0]  # what helps tracing does not help here
+    return OptionError(f"bn repair needs a lowered network, and this one cannot be ({reason}); use bn reset or keep")
 
 
 def _not_worth_it(examples: Tensor, work: float) -> str | None:
