@@ -67,10 +67,10 @@ class Repair:
 
     def neutral(self, network: State) -> dict[str, Tensor]:
         """State dict of a combination of networks with corrections that would change nothing in any network."""
-        dtype, device = float_type(network), next(iter(network.values())).device
+        device = next((tensor.device for tensor in network.values()), None)
         extended = dict(network)
         for names, units in zip(self._names, self._units, strict=True):
-            zeros = torch.zeros(units, dtype=dtype, device=device)
+            zeros = torch.zeros(units, dtype=float_type(network), device=device)
             values = (zeros + 1 + EPSILON).sqrt(), zeros, zeros.clone(), zeros + 1
             extended |= dict(zip(names, values, strict=True))
         return extended
@@ -86,7 +86,7 @@ class Repair:
         data
             Examples over which means and standard deviations are taken, all pooled.
         run
-            Runs the graph, every normalisation as an operation of its own.
+            Runs the graph, with every normalisation as an operation of its own.
 
         Raises
         ------
@@ -104,9 +104,8 @@ class Repair:
     def reset_statistics(self, state: State, data: Split, run: Run) -> None:
         """Replace the running statistics of a combination, in place; see :func:`batchnorm.reset_statistics`.
 
-        Those of the corrections are pooled over ``data`` as in :meth:`extended`. A combination that is one network
-        alone has the moments that were found there, but for what earlier layers, normalised by those of each batch in
-        turn, do to the moments of later ones.
+        Those of the corrections are pooled over ``data`` as in :meth:`extended`. One network alone has the moments
+        found there, but for what earlier layers, normalised batch by batch, do to those of later ones.
         """
         moments = self._moments(state, data, run, corrected=True)
         for (_, _, *names), values in zip(self._names, moments, strict=True):
@@ -128,12 +127,8 @@ class Repair:
 class _BatchMoments(TorchDispatchMode):
     """Notes moments of what corrections read: size, and mean and variance (biased) of each unit, for every batch.
 
-    Parameters
-    ----------
-    running_means
-        What tells the corrections from other normalisations, one for each.
-    corrected
-        Whether they normalise, with the moments of the batch, or only pass on what they read.
+    ``running_means`` tell corrections from other normalisations. If ``corrected``, they normalise with the moments of
+    the batch; otherwise they pass on what they read.
     """
 
     def __init__(self, running_means: Iterable[Tensor], corrected: bool) -> None:
@@ -150,7 +145,7 @@ class _BatchMoments(TorchDispatchMode):
         size = values.numel() // values.shape[1]
         self.found[running_mean.data_ptr()].append((size, mean.double(), variance.double()))
         if not self._corrected:
-            return values, mean, variance
+            return values, mean, variance  # nothing else reads the values, so they may be changed in place
         return _aten._native_batch_norm_legit.no_stats(values, gain, offset, True, 0.0, EPSILON)
 
 
@@ -187,7 +182,7 @@ def _axis(layer: fx.Node) -> int:
 def _insert(graph: Graph, layer: fx.Node) -> None:
     """Put a BatchNorm, with new placeholders behind all others, between a layer and what reads it."""
     nodes, value, readers = graph.module.graph, layer.meta["val"], set(layer.users)
-    last = [node for node in nodes.nodes if node.op == "placeholder"][-1]
+    *_, last = nodes.find_nodes(op="placeholder")
     with nodes.inserting_before(last.next):
         entries = [nodes.placeholder(f"repair_{layer.name}_{entry}") for entry in _ENTRIES]
     flat = _axis(layer) == -1 and value.dim() != 2  # for BatchNorm, units lie on axis 1
