@@ -47,8 +47,8 @@ def evaluate(
         and linear layers without a BatchNorm behind them, but those that give the logits, are rescaled in every row so
         that mean and standard deviation of each unit over ``statistics`` are the same combination of those that the
         networks have by themselves. A network alone keeps its losses (those of ``"reset"`` if it has
-        BatchNorm) but for about 1e-4 of them: moments of later layers are taken while those of earlier ones are set
-        batch by batch.
+        BatchNorm) to about one in a thousand: moments of later layers are taken while earlier ones are normalised batch
+        by batch.
     statistics
         Training examples for the statistics; ``data`` itself if None.
     strategy
