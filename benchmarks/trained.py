@@ -16,6 +16,7 @@ from fastmatch import checkpoints, networks, training
 
 CACHE = Path(__file__).resolve().parents[1] / ".benchmarks" / "networks"
 State = dict[str, Tensor]
+_CONVOLUTIONAL = 6000  # Training examples of convolutional networks, which take minutes over more.
 
 
 def data_name() -> str:
@@ -51,8 +52,9 @@ def _trained(model: str, seed: int) -> State:
 def _train(model: str, seed: int) -> nn.Module:
     module = training.initialise(model, seed=seed)
     large = sum(weight.numel() for weight in module.parameters()) > 10_000_000
+    given = data().take(_CONVOLUTIONAL) if any(weight.dim() > 2 for weight in module.parameters()) else data()
     with cores(len(os.sched_getaffinity(0))):
-        training.train(module, data(), training.Recipe(epochs=1 if large else 3, order_seed=seed))
+        training.train(module, given, training.Recipe(epochs=1 if large else 3, order_seed=seed))
     return module
 
 

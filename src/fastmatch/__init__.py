@@ -5,7 +5,18 @@ from fastmatch.checkpoints import Stream
 from fastmatch.data import DataSet, Split, check_fit, load_data
 from fastmatch.data import is_builtin as is_builtin_data
 from fastmatch.errors import AlignmentError, CheckpointError, DataError, FastmatchError
-from fastmatch.interpolation import Barrier, Evaluation, Triangle, barrier, evaluate, triangle
+from fastmatch.interpolation import (
+    Barrier,
+    BarrierMaxima,
+    Barriers,
+    Evaluation,
+    Triangle,
+    barrier,
+    barrier_maxima,
+    barriers,
+    evaluate,
+    triangle,
+)
 from fastmatch.loading import Checkpoint, load
 from fastmatch.matching import Match, match_activations, match_weights
 from fastmatch.permutation import Permutation
@@ -14,6 +25,8 @@ from fastmatch.symmetry import Certificate, Group, PermutationSpec, certify, loa
 __all__ = [
     "AlignmentError",
     "Barrier",
+    "BarrierMaxima",
+    "Barriers",
     "Certificate",
     "Checkpoint",
     "CheckpointError",
@@ -30,6 +43,8 @@ __all__ = [
     "Triangle",
     "assignment",
     "barrier",
+    "barrier_maxima",
+    "barriers",
     "certify",
     "check_fit",
     "evaluate",

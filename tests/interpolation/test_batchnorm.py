@@ -8,15 +8,19 @@ from torch.nn import functional as F
 
 from fastmatch import Permutation, Split, evaluate, networks, trace
 from fastmatch.errors import DataError
-from fastmatch.interpolation.batchnorm import BATCH_SIZE, reset_statistics, running_statistics
-from fastmatch.interpolation.forward import forward
+from fastmatch.interpolation import combinations, memory, strategies
+from fastmatch.interpolation.batchnorm import Moments, moments, pool, reset_statistics, running_statistics
+from fastmatch.interpolation.evaluator import Evaluator
+from fastmatch.interpolation.lowered import Lowered
+from fastmatch.interpolation.reference import _loader, _reset
+from fastmatch.symmetry import export_graph
 from fastmatch.training import Recipe, initialise, train
 
 MODELS = ["mlp(64, 16, 12, 10, norm=batch)", "resnet20(norm=batch, in_channels=1, size=8)"]
 TRAINED = "mlp(64, 32, 32, 10, norm=batch)"
 
 
-def examples(model, count=2 * BATCH_SIZE + 30):
+def examples(model, count=530):
     return Split(3 * torch.randn(count, *networks.input_shape(model)) + 1, torch.zeros(count, dtype=torch.long))
 
 
@@ -35,36 +39,56 @@ def as_decomposed_program(module, data):
     return program.run_decompositions().module()
 
 
-def torch_reset(module, data):
-    """The running statistics that torch's own train mode gives with ``momentum=None``."""
-    for child in module.modules():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            child.reset_running_stats()
-            child.momentum = None
-            child.train()
+def plain_reset(module, data):
+    """The running statistics by the plain reference, in float64."""
+    module = module.double()
     with torch.no_grad():
-        for inputs, _ in data.batches(BATCH_SIZE):
-            module(inputs)
-    return {name: tensor for name, tensor in module.state_dict().items() if "running" in name}
+        _reset(module, _loader(data, torch.float64, 100))
+    return {name: tensor.float() for name, tensor in module.state_dict().items() if "running" in name}
 
 
-def reset(module, state, data):
-    reset_statistics(lambda inputs: forward(module, state, inputs), data)
-
-
-@pytest.mark.parametrize("form", [as_module, as_program, as_decomposed_program])
+@pytest.mark.parametrize("form", [as_module, as_program, as_decomposed_program, "lowered"])
 @pytest.mark.parametrize("model", MODELS)
-def test_reset_statistics_are_those_of_torch_over_the_same_batches(model, form):
+def test_reset_statistics_are_those_of_the_network_itself(model, form):
     module, data = networks.build(model).eval(), examples(model)
     state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     for name in state:
         if "running" in name:
             state[name].fill_(123.0)  # what stood there before must not matter
-    reset(form(module, data), state, data)
-    expected = torch_reset(module, data)
+    if form == "lowered":
+        Lowered(export_graph(module, (data.inputs[:2],))).settle(state, data.inputs.tensor_split(7))
+    else:
+        reset_statistics(form(module, data), state, data.inputs)
+    expected = plain_reset(module, data)
     assert len(expected) >= 4
     for name, tensor in expected.items():
         torch.testing.assert_close(state[name], tensor, rtol=1e-5, atol=1e-6)
+
+
+def test_a_reset_network_normalises_to_mean_zero_and_variance_one():
+    module, data = networks.build(MODELS[0]).eval(), examples(MODELS[0])
+    state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    output = reset_statistics(module, state, data.inputs)
+    module.load_state_dict(state)
+    seen = []
+    norms = [child for child in module.modules() if isinstance(child, nn.BatchNorm1d)]
+    for norm in norms:
+        norm.register_forward_hook(lambda norm, _, out: seen.append((out - norm.bias) / norm.weight))
+    torch.testing.assert_close(module(data.inputs), output)
+    for values in seen:
+        torch.testing.assert_close(values.mean(0), torch.zeros_like(values[0]), atol=1e-4, rtol=0)
+        torch.testing.assert_close(values.std(0), torch.ones_like(values[0]), atol=1e-3, rtol=0)
+    assert len(seen) == 2
+
+
+def test_moments_of_parts_are_those_of_the_whole_far_from_zero():
+    values = torch.randn(1000, 6, 5, 3) * torch.arange(1.0, 7)[:, None, None] + 1e3
+    parts = [moments(part) for part in values.split([2, 300, 698])]
+    flat = values.double().transpose(0, 1).flatten(1)
+    found = pool(parts)
+    torch.testing.assert_close(found.mean, flat.mean(1), rtol=1e-7, atol=0)
+    torch.testing.assert_close(found.scatter / (found.size - 1), flat.var(1), rtol=1e-4, atol=0)
+    torch.testing.assert_close(pool(parts[:1]), Moments(30, parts[0].mean, parts[0].scatter))
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -72,7 +96,7 @@ def test_reset_changes_running_statistics_alone(model):
     module, data = networks.build(model).eval(), examples(model, 40)
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     state = {name: tensor.clone() for name, tensor in before.items()}
-    reset(module, state, data)
+    reset_statistics(module, state, data.inputs)
     changed = {name for name in state if not torch.equal(state[name], before[name])}
     assert changed == {name for name in state if "running" in name}
     assert all(torch.equal(module.state_dict()[name], tensor) for name, tensor in before.items())
@@ -82,7 +106,7 @@ def test_dropout_stays_off_while_statistics_are_reset():
     module = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.9), nn.BatchNorm1d(8)).eval()
     data = Split(torch.randn(50, 4), torch.zeros(50, dtype=torch.long))
     state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    reset(module, state, data)
+    reset_statistics(module, state, data.inputs)
     torch.testing.assert_close(state["2.running_mean"], module[0](data.inputs).mean(0).detach(), rtol=1e-5, atol=1e-6)
 
 
@@ -99,7 +123,7 @@ def test_dropout_stays_off_while_statistics_are_reset():
 def test_networks_with_running_statistics_are_told_from_others(model, expected, form):
     module, data = networks.build(model).eval(), examples(model, 4)
     state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
-    found = running_statistics(form(module, data), state, data)
+    found = running_statistics(form(module, data), state, data.inputs)
     assert sorted(found) == (sorted(name for name in state if "running" in name) if expected else [])
     assert all(torch.equal(state[name], tensor) for name, tensor in module.state_dict().items())
 
@@ -107,11 +131,11 @@ def test_networks_with_running_statistics_are_told_from_others(model, expected, 
 def test_batch_norm_without_running_statistics_has_nothing_to_reset():
     module = nn.BatchNorm1d(4, track_running_stats=False).eval()
     data = Split(torch.randn(6, 4), torch.zeros(6, dtype=torch.long))
-    assert running_statistics(module, module.state_dict(), data) == []
+    assert running_statistics(module, module.state_dict(), data.inputs) == []
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_evaluate_resets_in_every_row_over_the_whole_shuffled_split(model):
+def test_evaluate_resets_in_every_row_over_the_whole_split(model):
     data = examples(model, 300)
     given = [networks.build(model).state_dict() for _ in range(2)]
     rows = np.array([[1.0, 0.0], [0.4, 0.6]])
@@ -119,22 +143,45 @@ def test_evaluate_resets_in_every_row_over_the_whole_shuffled_split(model):
     for number, row in enumerate(rows.tolist()):
         module = networks.build(model).eval()
         module.load_state_dict({name: row[0] * given[0][name] + row[1] * given[1][name] for name in given[0]})
-        torch_reset(module, data.shuffle(seed=0))
+        plain_reset(module, data)
         with torch.no_grad():
-            logits = module.eval()(data.inputs).double()
+            logits = module.eval()(data.inputs.double())
         expected = F.cross_entropy(logits, data.labels, reduction="none").numpy()
         np.testing.assert_allclose(result.losses[number], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_the_order_of_the_examples_does_not_decide_the_statistics():
-    """Data sorted by class would give every batch another mean; the pass is over a shuffled split."""
+    """Batches of data sorted by class would each have another mean."""
     model = MODELS[0]
-    inputs = torch.randn(4 * BATCH_SIZE, 64) + 20 * torch.arange(4.0).repeat_interleave(BATCH_SIZE)[:, None]
+    inputs = torch.randn(1000, 64) + 20 * torch.arange(4.0).repeat_interleave(250)[:, None]
     sorted_data = Split(inputs, torch.zeros(len(inputs), dtype=torch.long))
     mixed = sorted_data.shuffle(seed=5)
     module = networks.build(model)
     losses = [evaluate(module, [module.state_dict()], np.ones((1, 1)), data).loss[0] for data in (sorted_data, mixed)]
-    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.parametrize("strategy", ["functional", "lowered"])
+def test_examples_of_the_statistics_are_not_run_again(strategy, digits, monkeypatch):
+    """What settles the statistics has the outputs too: the same as those of an evaluation of its own."""
+    module = networks.build(TRAINED)
+    given, rows = [networks.build(TRAINED).state_dict() for _ in range(2)], np.array([[0.4, 0.6]])
+    settled = Evaluator(module, {"train": digits.train}, digits.train, strategy=strategy)
+    copied = Split(digits.train.inputs.clone(), digits.train.labels)
+    again = Evaluator(module, {"train": digits.train}, copied, strategy=strategy).evaluate(given, rows)["train"]
+    monkeypatch.setattr(combinations, "score", None)
+    found = settled.evaluate(given, rows)["train"]
+    np.testing.assert_allclose(found.losses, again.losses, rtol=1e-4, atol=1e-5)
+    assert (found.errors == again.errors).all()
+
+
+def test_statistics_of_large_networks_come_from_fewer_examples(digits, monkeypatch):
+    seen = []
+    monkeypatch.setattr(memory, "_SETTLED", 1 << 10)
+    monkeypatch.setattr(strategies, "reset_statistics", lambda *given: seen.append(given) or reset_statistics(*given))
+    module = networks.build(TRAINED)
+    evaluate(module, [module.state_dict()], np.ones((1, 1)), digits.test, statistics=digits.train)
+    assert [len(inputs) for _, _, inputs in seen] == [250]
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,7 @@ def plain(module, states):
 @functools.cache
 def expected(model, digits):
     module, states = plain(*trained(model, digits))
-    statistics = digits.train.take(500).shuffle(seed=0)
+    statistics = digits.train.take(500)
     with without_fused_layers():
         return evaluate_plainly(module, states, ROWS, digits.test, statistics=statistics, repair=True)
 
@@ -88,8 +88,9 @@ def repaired(model, digits):
     """A graph with corrections, the networks extended for it, and the examples that gave their statistics."""
     module, states = trained(model, digits)
     repair, data = Repair(export_graph(module.eval(), (digits.train.inputs[:2],))), digits.train.take(600)
-    lowered = Lowered(repair.graph)
-    return module, states, repair, [repair.extended(state, data, lowered.run_plainly) for state in states], data
+    lowered, batches = Lowered(repair.graph), data.inputs.split(100)
+    extended = [repair.extended(state, lambda state: lowered.settle(state, batches)) for state in states]
+    return module, states, repair, extended, data
 
 
 @pytest.mark.parametrize("model", SMALL)
@@ -106,12 +107,11 @@ def test_corrections_change_nothing_in_a_network_alone(model, digits):
 
 @pytest.mark.parametrize("model", SMALL)
 def test_a_row_of_one_network_gives_its_losses(model, digits):
-    """But for what the moments of batches differ from those of all examples."""
     module, states = trained(model, digits)
     reset, repair = (
         evaluate(module, states, np.eye(3), digits.test, bn=bn, statistics=digits.train) for bn in ("reset", "repair")
     )
-    np.testing.assert_allclose(repair.loss, reset.loss, rtol=2e-4)
+    np.testing.assert_allclose(repair.loss, reset.loss, rtol=1e-5)
 
 
 @pytest.mark.parametrize("model", [MLP, f"resnet20(width=1, norm=none, {IMAGES})", "transformer"])
@@ -133,8 +133,8 @@ def test_half_way_every_unit_has_the_mean_of_the_means_and_of_the_standard_devia
         means, deviations = zip(*(moments(end[given]) for end in ends), strict=True)
         mean, deviation = moments(half[corrected])
         wanted = (deviations[0] + deviations[1]) / 2
-        torch.testing.assert_close(deviation, wanted, rtol=0.01, atol=2 * EPSILON**0.5)
-        assert ((mean - (means[0] + means[1]) / 2).abs() <= 0.01 * wanted + 1e-3).all()
+        torch.testing.assert_close(deviation, wanted, rtol=1e-3, atol=EPSILON**0.5)
+        assert ((mean - (means[0] + means[1]) / 2).abs() <= 1e-4 * wanted + 1e-5).all()
         differ = max(differ, float((moments(off[corrected])[1] / wanted - 1).abs().max()))
     assert differ > 0.3  # what is corrected was far off
 
@@ -142,7 +142,7 @@ def test_half_way_every_unit_has_the_mean_of_the_means_and_of_the_standard_devia
 def moments(values):
     """Mean and standard deviation of each unit, over axes that are not that of axis 1 (a tensor as BatchNorm takes)."""
     rows = values.movedim(1, -1).flatten(0, -2)
-    return rows.mean(0), rows.std(0, correction=0)
+    return rows.mean(0), rows.std(0)
 
 
 @functools.cache
@@ -161,7 +161,7 @@ def test_a_permuted_pair_without_norm_has_a_lower_barrier_when_repaired(digits):
     assert curves[0].evaluation.loss[0] < 0.3
     assert curves[1].error.linear < 0.9 * curves[0].error.linear
     assert curves[1].loss.linear < 0.7 * curves[0].loss.linear
-    np.testing.assert_allclose(curves[1].evaluation.loss[[0, -1]], curves[0].evaluation.loss[[0, -1]], rtol=1e-3)
+    np.testing.assert_allclose(curves[1].evaluation.loss[[0, -1]], curves[0].evaluation.loss[[0, -1]], rtol=1e-5)
 
 
 def test_a_triangle_is_repaired_as_its_edge(digits):
@@ -191,9 +191,7 @@ def test_dead_units_give_neither_nan_nor_noise(kind, digits):
         networks[1] = dead(second, units, torch.zeros_like) if kind == "in both" else second
     statistics, rows = digits.train.take(500), np.array([[1.0, 0.0], [0.5, 0.5], [0.2, 0.8], [0.0, 1.0]])
     found = evaluate(module, networks, rows, digits.test, bn="repair", statistics=statistics)
-    losses, errors = evaluate_plainly(
-        module, networks, rows, digits.test, statistics=statistics.shuffle(seed=0), repair=True
-    )
+    losses, errors = evaluate_plainly(module, networks, rows, digits.test, statistics=statistics, repair=True)
     assert np.isfinite(losses).all()
     np.testing.assert_allclose(found.losses, losses, rtol=1e-3, atol=1e-4)
     assert (found.errors == errors).all()
@@ -208,7 +206,8 @@ def test_outputs_of_the_first_layer_are_shared(model, digits, monkeypatch):
     options = {"bn": "repair", "statistics": digits.train.take(500)}
     shared = evaluate(module, states, ROWS, digits.test, **options)
     assert given[-1] is not None
-    alone = evaluate(module, states, ROWS, digits.test, **options, memory=1 << 16)
+    monkeypatch.setattr(Lowered, "first_size", lambda self, network: 0)
+    alone = evaluate(module, states, ROWS, digits.test, **options)
     assert given[-1] is None
     np.testing.assert_allclose(shared.losses, alone.losses, rtol=1e-4, atol=1e-5)
 
@@ -251,7 +250,7 @@ def test_layers_of_other_kinds_are_corrected(digits):
     module, states = Odd(), [{name: 4 * tensor for name, tensor in Odd().state_dict().items()} for _ in range(2)]
     rows = np.array([[1.0, 0.0], [0.5, 0.5]])
     kept, repaired = (evaluate(module, states, rows, digits.test, bn=bn).loss for bn in ("keep", "repair"))
-    assert repaired[0] == pytest.approx(kept[0], rel=1e-3)
+    assert repaired[0] == pytest.approx(kept[0], rel=1e-5)
     assert abs(repaired[1] / kept[1] - 1) > 0.01
 
 

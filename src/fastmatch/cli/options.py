@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import click
 
 from fastmatch.devices import find_device
+from fastmatch.errors import OptionError
 
 ALIGNMENT = "alignment.safetensors"  # What `align` writes and `barrier` reads where no file is named.
 
@@ -34,8 +36,28 @@ device = click.option(
     callback=lambda context, parameter, name: find_device(name),
     help="Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1.",
 )
+precision = click.option(
+    "--precision",
+    type=click.Choice(["highest", "fast"]),
+    default="highest",
+    show_default=True,
+    help="float32; or bfloat16, with errors as in float32 and losses within about 0.001.",
+)
+memory = click.option(
+    "--memory",
+    metavar="SIZE",
+    callback=lambda context, parameter, size: None if size is None else _bytes(size),
+    help="Memory to take beside networks and data, as 500M or 4G. Default: a quarter of what is free.",
+)
 SEED = click.IntRange(0, 2**32 - 1)
 seed = click.option("--seed", type=SEED, default=0, show_default=True, help="Seed of every random choice.")
+
+
+def _bytes(size: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMG])B?", size.strip(), re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise OptionError(f"--memory {size} is not a size; write a number and K, M or G, as 500M")
+    return float(found[1]) * 1024.0 ** (1 + "KMG".index(found[2].upper()))
 
 
 def limit(default: int | None, help_text: str) -> Callable[[Any], Any]:

@@ -47,15 +47,22 @@ def table(*columns: str, title: str | None = None) -> Table:
     return result
 
 
-def write_json(path: str | None, result: dict[str, Any], *, seed: int | None = None, device: str = "cpu") -> None:
+def write_json(
+    path: str | None,
+    result: dict[str, Any],
+    *,
+    seed: int | None = None,
+    device: str = "cpu",
+    precision: str = "highest",
+) -> None:
     """Write ``result`` with versions, device, precision, seed and the command; nothing where no path was given."""
     if path is None:
         return
-    document = {**result, "provenance": provenance(seed, device)}
+    document = {**result, "provenance": provenance(seed, device, precision)}
     files.write_text(path, json.dumps(finite(document), indent=1) + "\n")
 
 
-def provenance(seed: int | None, device: str) -> dict[str, Any]:
+def provenance(seed: int | None, device: str, precision: str) -> dict[str, Any]:
     """Versions, device, precision, seed and the command: what every result says of itself."""
     return {
         "fastmatch": version("fastmatch"),
@@ -63,7 +70,7 @@ def provenance(seed: int | None, device: str) -> dict[str, Any]:
         "numpy": np.__version__,
         "python": platform.python_version(),
         "device": device,
-        "precision": "highest",
+        "precision": precision,
         "seed": seed,
         "command": shlex.join(["fastmatch", *sys.argv[1:]]),
     }

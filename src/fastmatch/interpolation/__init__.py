@@ -3,18 +3,26 @@
 from fastmatch.interpolation.barrier import Barrier, BarrierHeight, Curve, barrier, barrier_height
 from fastmatch.interpolation.evaluate import evaluate
 from fastmatch.interpolation.evaluation import Evaluation
+from fastmatch.interpolation.maximum import BarrierMaxima, barrier_maxima
+from fastmatch.interpolation.pairs import Barriers, barriers
+from fastmatch.interpolation.race import Maximum
 from fastmatch.interpolation.triangle import Surface, Triangle, TriangleHeight, triangle, triangle_height
 
 __all__ = [
     "Barrier",
     "BarrierHeight",
+    "BarrierMaxima",
+    "Barriers",
     "Curve",
     "Evaluation",
+    "Maximum",
     "Surface",
     "Triangle",
     "TriangleHeight",
     "barrier",
     "barrier_height",
+    "barrier_maxima",
+    "barriers",
     "evaluate",
     "triangle",
     "triangle_height",

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
 
 from fastmatch.data import DataSet
 from fastmatch.errors import OptionError
-from fastmatch.interpolation.evaluation import Evaluation, standard_error
+from fastmatch.interpolation.evaluation import Evaluation, Precision, standard_error
 from fastmatch.interpolation.evaluator import BatchNormMode, Evaluator
 from fastmatch.permutation import Permutation
 
@@ -67,6 +67,11 @@ class Barrier:
     alphas: np.ndarray
     curves: Mapping[str, Mapping[str, Curve]]
 
+    @property
+    def precision(self) -> Precision:
+        """Precision of the figures."""
+        return self.curves["unaligned"]["test"].evaluation.precision
+
     def to_json(self) -> dict[str, Any]:
         """Plain data: alphas, curves with standard errors and number of examples, barriers."""
         return {
@@ -120,6 +125,39 @@ def heights_above(values: np.ndarray, coefficients: np.ndarray, ends: np.ndarray
     return heights | errors, at
 
 
+class Shape(NamedTuple):
+    """Rows of an evaluation that make a curve or a surface.
+
+    ``coefficients`` are those of the corners, shape [rows, corners]; ``corners`` are places in ``rows``.
+    """
+
+    rows: list[int]
+    coefficients: np.ndarray
+    corners: list[int]
+
+
+def sharpen(
+    found: Mapping[str, Evaluation], shapes: Sequence[Shape], again: Callable[[np.ndarray], Mapping[str, Evaluation]]
+) -> dict[str, Evaluation]:
+    """Evaluate what barriers of the loss are read off again in full precision: corners and maxima.
+
+    Parameters
+    ----------
+    again
+        Figures of some rows in full precision, by their numbers.
+    """
+    if all(evaluation.precision == "highest" for evaluation in found.values()):
+        return dict(found)
+    wanted = {shape.rows[corner] for shape in shapes for corner in shape.corners}
+    for evaluation in found.values():
+        for shape in shapes:
+            losses = evaluation.losses[shape.rows]
+            _, at = heights_above(losses, shape.coefficients, losses[shape.corners])
+            wanted |= {shape.rows[at], shape.rows[int(losses.mean(1).argmax())]}
+    places = np.array(sorted(wanted))
+    return {name: found[name].replaced(places, sharp) for name, sharp in again(places).items()}
+
+
 def barrier(
     module: nn.Module,
     a: Mapping[str, Tensor],
@@ -129,6 +167,8 @@ def barrier(
     permutation: Permutation | None = None,
     alphas: int = 25,
     bn: BatchNormMode = "reset",
+    precision: Precision = "highest",
+    memory: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Barrier:
     """Loss and error on the segment from a to b and, given a permutation, from a to ``permutation.apply(b)``.
@@ -141,8 +181,10 @@ def barrier(
         Both splits are evaluated; the training split also gives BatchNorm and repair their statistics.
     alphas
         Number of points, ``linspace(0, 1, alphas)``, both ends included.
-    bn
+    bn, memory
         See :func:`fastmatch.evaluate`.
+    precision
+        See :func:`fastmatch.evaluate`; ends and maxima are evaluated in ``"highest"`` in any case.
     progress
         Called with (networks done, networks).
 
@@ -151,9 +193,7 @@ def barrier(
     OptionError
         Fewer than two alphas.
     """
-    if alphas < 2:
-        raise OptionError(f"alphas must be at least 2 (both ends), received {alphas}")
-    grid = np.linspace(0.0, 1.0, alphas)
+    grid = alpha_grid(alphas)
     networks, zeros = [a, b], np.zeros_like(grid)
     if permutation is None:
         rows = np.stack([1 - grid, grid], 1)
@@ -161,12 +201,32 @@ def barrier(
         networks.append(permutation.apply(b))
         # Alpha 0 is network a on both segments: evaluated once.
         rows = np.concatenate([np.stack([1 - grid, grid, zeros], 1), np.stack([1 - grid, zeros, grid], 1)[1:]])
-    splits = {"train": data.train, "test": data.test}
-    results = Evaluator(module, splits, data.train, bn=bn).evaluate(networks, rows, progress=progress)
+    evaluator = Evaluator(
+        module, {"train": data.train, "test": data.test}, data.train, bn=bn, precision=precision, memory=memory
+    )
     picks = {"unaligned": list(range(alphas))}
     if permutation is not None:
         picks["aligned"] = [0, *range(alphas, 2 * alphas - 1)]
+    line = np.stack([1 - grid, grid], 1)
+    results = sharpen(
+        evaluator.evaluate(networks, rows, progress=progress),
+        [Shape(pick, line, [0, -1]) for pick in picks.values()],
+        lambda places: evaluator.evaluate(networks, rows[places], exact=True),
+    )
     curves = {
         pair: {split: Curve(grid, result.at(pick)) for split, result in results.items()} for pair, pick in picks.items()
     }
     return Barrier(grid, curves)
+
+
+def alpha_grid(alphas: int) -> np.ndarray:
+    """``linspace(0, 1, alphas)``.
+
+    Raises
+    ------
+    OptionError
+        Fewer than two alphas.
+    """
+    if alphas < 2:
+        raise OptionError(f"alphas must be at least 2 (both ends), received {alphas}")
+    return np.linspace(0.0, 1.0, alphas)

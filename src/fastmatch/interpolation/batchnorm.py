@@ -1,77 +1,89 @@
-"""Running statistics of BatchNorm, recomputed for interpolated networks."""
+"""Running statistics of BatchNorm, computed anew for interpolated networks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastmatch.data import Split
-from fastmatch.errors import DataError
+from fastmatch.data import batch_count
 from fastmatch.interpolation.forward import forward
 
-BATCH_SIZE = 250
+_CHUNK = 250  # Examples whose moments are taken at once, in the type of the network; they are pooled in float64.
 _aten = torch.ops.aten
 # All take (input, weight, bias, running mean, running variance) first, then training (some), momentum and epsilon.
 _WITH_FLAG = {_aten.native_batch_norm.default, _aten.cudnn_batch_norm.default, _aten._native_batch_norm_legit.default}
 _WITHOUT_FLAG = {_aten._native_batch_norm_legit_no_training.default, _aten._batch_norm_no_update.default}
 
 
-class _BatchStatistics(TorchDispatchMode):
-    """Runs every BatchNorm on batch statistics and folds them into its running statistics.
+class Moments(NamedTuple):
+    """Number of values of each unit, their mean and sum of squared deviations, float64, shape [units]."""
+
+    size: int
+    mean: Tensor
+    scatter: Tensor
+
+
+def moments(values: Tensor) -> Moments:
+    """Moments over all axes but the second, which is that of the units; two values of each at least."""
+    mean, variance = values.new_empty(values.shape[1]), values.new_empty(values.shape[1])
+    torch.batch_norm_update_stats(values, mean.zero_(), variance.zero_(), 1.0)
+    size = values.numel() // values.shape[1]
+    return Moments(size, mean.double(), variance.double() * (size - 1))
+
+
+def pool(parts: Iterable[Moments]) -> Moments:
+    """Moments of the parts together (Chan et al. 1979, pairwise update)."""
+    first, *others = parts
+    size, mean, scatter = first
+    for part in others:
+        total, change = size + part.size, part.mean - mean
+        scatter = scatter + part.scatter + change.square() * (size * part.size / total)
+        mean, size = mean + change * (part.size / total), total
+    return Moments(size, mean, scatter)
+
+
+def write(found: Moments, mean: Tensor, variance: Tensor) -> None:
+    """Make these the running statistics; the variance is the unbiased one."""
+    mean.copy_(found.mean)
+    variance.copy_(found.scatter / (found.size - 1))
+
+
+class _OwnStatistics(TorchDispatchMode):
+    """Gives every BatchNorm the statistics of what it is given, before it normalises with them.
 
     Works below modules, on the operations themselves, so that exported programs and modules of any class are covered.
-    With momentum 1 / k at batch k the running statistics are the cumulative average over batches.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.momentum = 1.0
         self.found: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if func in _WITH_FLAG and args[3] is not None:
-            self._note(args)
-            args = (*args[:5], True, self.momentum, *args[7:])
-        elif func in _WITHOUT_FLAG and args[3] is not None:
-            self._note(args)
-            func, args = _aten._native_batch_norm_legit.default, (*args[:5], True, self.momentum, args[6])
+        if (func in _WITH_FLAG or func in _WITHOUT_FLAG) and args[3] is not None:
+            values, running = args[0], args[3:5]
+            write(pool(map(moments, values.tensor_split(batch_count(len(values), _CHUNK)))), *running)
+            self.found.update(tensor.data_ptr() for tensor in running)
         return func(*args, **(kwargs or {}))
 
-    def _note(self, args: tuple[Any, ...]) -> None:
-        self.found.update(tensor.data_ptr() for tensor in args[3:5])
 
-
-def running_statistics(module: nn.Module, state: Mapping[str, Tensor], data: Split) -> list[str]:
-    """Names of the running statistics that the network normalises with. One small batch is run on a copy of them."""
+def running_statistics(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> list[str]:
+    """Names of the running statistics that the network normalises with. Some inputs are run on a copy of them."""
     copies = {name: tensor.clone() for name, tensor in state.items()}
-    with _BatchStatistics() as mode:
-        forward(module, copies, data.inputs[:2])
+    with _OwnStatistics() as mode:
+        forward(module, copies, inputs)
     return [name for name, tensor in copies.items() if tensor.data_ptr() in mode.found]
 
 
-def reset_statistics(run: Callable[[Tensor], object], data: Split) -> None:
-    """Replace the running statistics of a network by their cumulative average over one pass over ``data``.
+def reset_statistics(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> Any:
+    """Replace the running statistics in ``state`` by those that the network has on ``inputs``; return its output.
 
-    The same as ``momentum=None`` in train mode, for BatchNorm alone; everything else stays in evaluation mode. The
-    buffers are changed in place. ``data`` should be shuffled: batches of one class each would have other statistics.
-
-    Parameters
-    ----------
-    run
-        Passes a batch through the network in evaluation mode.
-
-    Raises
-    ------
-    DataError
-        ``data`` holds one example, which has no variance.
+    Every BatchNorm takes mean and unbiased variance of all that reaches it, and normalises with them what the next one
+    sees: statistics and network fit each other, whatever the order of the examples. The buffers are changed in place,
+    all examples run at once, and everything else stays in evaluation mode.
     """
-    if len(data) < 2:
-        raise DataError("BatchNorm statistics need at least two examples; give more, or keep the statistics (bn keep)")
-    with torch.no_grad(), _BatchStatistics() as mode:
-        for number, (inputs, _) in enumerate(data.batches(BATCH_SIZE)):
-            mode.momentum = 1.0 / (number + 1)
-            run(inputs)
+    with torch.no_grad(), _OwnStatistics():
+        return forward(module, state, inputs)

@@ -10,9 +10,8 @@ from torch import Tensor
 
 from fastmatch.data import Split
 from fastmatch.errors import DataError
-from fastmatch.interpolation.batchnorm import reset_statistics
 from fastmatch.interpolation.lowered import State
-from fastmatch.interpolation.score import Places, Scores, score, score_quickly
+from fastmatch.interpolation.score import Places, Scores, score, score_quickly, scores_of
 from fastmatch.interpolation.shared import FirstLayers
 from fastmatch.interpolation.stack import Stack
 from fastmatch.interpolation.strategies import Runner
@@ -22,7 +21,7 @@ class Setup(NamedTuple):
     """How the networks of an architecture are run.
 
     ``largest`` is the largest label of each split, ``reset`` names the running statistics that every combination takes
-    anew from ``statistics``.
+    anew from ``statistics``, which are the examples of the split ``settled`` if there is one.
     """
 
     splits: Mapping[str, Split]
@@ -32,20 +31,26 @@ class Setup(NamedTuple):
     first: FirstLayers | None
     reset: Sequence[str]
     statistics: Split
+    settled: str | None
 
 
 class Combinations:
-    """Combinations of ``networks``, of which one is loaded at a time."""
+    """Combinations of ``networks``, of which one is loaded at a time.
 
-    def __init__(self, setup: Setup, networks: Sequence[State]) -> None:
+    With ``again``, what resetting statistics gave is kept for rows that are loaded again.
+    """
+
+    def __init__(self, setup: Setup, networks: Sequence[State], again: bool) -> None:
         self.chosen, self.precision = setup.runner.chosen, setup.runner.precision
         self._setup = setup
         if (repair := setup.runner.repair) is not None:
-            networks = [repair.extended(network, setup.statistics, setup.runner.run_plainly) for network in networks]
+            networks = [repair.extended(network, self._settle) for network in networks]
         self._stack = Stack(networks)
         self._first = None if setup.first is None else setup.first.outputs(networks)
         self._row: tuple[float, ...] = ()
-        self._statistics: dict[tuple[float, ...], dict[str, Tensor]] = {}
+        self._settled: Scores | None = None
+        self._again = again
+        self._known: dict[tuple[float, ...], tuple[dict[str, Tensor], Scores | None]] = {}
 
     def load(self, row: np.ndarray) -> None:
         """Make ``sum_m row[m] * networks[m]``, with statistics of its own, the network that is scored."""
@@ -53,6 +58,7 @@ class Combinations:
         if wanted == self._row:
             return
         self._setup.runner.unload()
+        self._settled = None
         self._row, state = wanted, self._stack.combine(wanted)
         if self._setup.reset:
             self._reset(state)
@@ -60,19 +66,27 @@ class Combinations:
 
     def _reset(self, state: State) -> None:
         """Give the loaded row its statistics, from memory if it was loaded before."""
-        known, runner, data = self._statistics.get(self._row), self._setup.runner, self._setup.statistics
-        if known is None:
-            if runner.repair is None:
-                reset_statistics(lambda inputs: runner.run_plainly(state, inputs), data)
-            else:
-                runner.repair.reset_statistics(state, data, runner.run_plainly)
-            self._statistics[self._row] = {name: state[name].clone() for name in self._setup.reset}
-        else:
-            for name, tensor in known.items():
+        if self._row in self._known:
+            statistics, self._settled = self._known[self._row]
+            for name, tensor in statistics.items():
                 state[name].copy_(tensor)
+            return
+        setup = self._setup
+        logits = self._settle(state)
+        if setup.settled is not None:
+            labels = setup.statistics.labels
+            self._settled = scores_of(_checked(logits, len(labels), setup.largest[setup.settled]), labels)
+        if self._again:
+            self._known[self._row] = {name: state[name].clone() for name in setup.reset}, self._settled
+
+    def _settle(self, state: State) -> Any:
+        """Give ``state`` its statistics; return what it makes of the examples that gave them."""
+        return self._setup.runner.settle(state, self._setup.statistics.inputs, self._setup.batch)
 
     def score(self, split: str, places: slice, *, exact: bool = False) -> Scores:
         """Losses and errors of the network that is loaded, in the setup's precision unless ``exact``."""
+        if split == self._setup.settled and self._settled is not None:
+            return Scores(*(values[places] for values in self._settled))
         runner, labels = self._setup.runner, self._setup.splits[split].labels
         if exact or self.precision == "highest":
             return score(lambda some: self._logits(runner.exact, split, some), labels, places, self._setup.batch)

@@ -46,9 +46,7 @@ def evaluate(
         ``"keep"``: statistics are interpolated like weights; ``"repair"``: reset, and the outputs of all convolutions
         and linear layers without a BatchNorm behind them, but those that give the logits, are rescaled in every row so
         that mean and standard deviation of each unit over ``statistics`` are the same combination of those that the
-        networks have by themselves. A network alone keeps its losses (those of ``"reset"`` if it has
-        BatchNorm) to about one in a thousand: moments of later layers are taken while earlier ones are normalised batch
-        by batch.
+        networks have by themselves. A network alone keeps its losses (those of ``"reset"`` if it has BatchNorm).
     statistics
         Training examples for the statistics; ``data`` itself if None.
     strategy

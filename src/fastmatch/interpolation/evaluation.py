@@ -44,6 +44,12 @@ class Evaluation:
         """The figures of some rows, in the order given."""
         return replace(self, coefficients=self.coefficients[rows], losses=self.losses[rows], errors=self.errors[rows])
 
+    def replaced(self, rows: np.ndarray, other: Evaluation) -> Evaluation:
+        """The same with other figures in some rows."""
+        losses, errors = self.losses.copy(), self.errors.copy()
+        losses[rows], errors[rows] = other.losses, other.errors
+        return replace(self, losses=losses, errors=errors)
+
     @property
     def examples(self) -> int:
         """Number of examples."""
@@ -68,6 +74,16 @@ class Evaluation:
     def error_se(self) -> np.ndarray:
         """Standard error of :attr:`error` over examples."""
         return standard_error(self.errors.astype(np.float64))
+
+
+def joined(parts: Sequence[Evaluation], coefficients: np.ndarray, order: np.ndarray) -> Evaluation:
+    """Rows of several evaluations as one: row k is ``order[k]`` of them all, counted through."""
+    return replace(
+        parts[-1],
+        coefficients=coefficients,
+        losses=np.concatenate([part.losses for part in parts])[order],
+        errors=np.concatenate([part.errors for part in parts])[order],
+    )
 
 
 def standard_error(values: np.ndarray) -> np.ndarray:

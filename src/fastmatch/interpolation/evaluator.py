@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
@@ -44,6 +45,8 @@ class Evaluator:
         Training examples for the statistics of BatchNorm and repair.
     bn, strategy, precision, memory
         See :func:`fastmatch.evaluate`.
+    rows
+        Combinations of all calls together, by which the strategy is chosen; those of the first call if None.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Evaluator:
         strategy: Strategy = "auto",
         precision: Precision = "highest",
         memory: float | None = None,
+        rows: int | None = None,
     ) -> None:
         if bn not in ("reset", "keep", "repair"):
             raise OptionError(f"bn {bn!r} is unknown; choose reset, keep or repair")
@@ -64,14 +68,20 @@ class Evaluator:
         self._module, self._splits, self._statistics = module, splits, statistics
         self._bn, self._strategy, self._precision, self._memory = bn, strategy, precision, memory
         self._largest = {name: _largest_label(split) for name, split in splits.items()}
+        self._rows = rows
         self._setup: Setup | None = None
 
     def evaluate(
-        self, networks: Sequence[State], coefficients: np.ndarray, *, progress: Progress | None = None
+        self,
+        networks: Sequence[State],
+        coefficients: np.ndarray,
+        *,
+        exact: bool = False,
+        progress: Progress | None = None,
     ) -> dict[str, Evaluation]:
         """Figures on every split for ``sum_m coefficients[k, m] * networks[m]``, for every row k.
 
-        Rows that are the same are evaluated once.
+        Rows that are the same are evaluated once; with ``exact``, in precision highest.
 
         Raises
         ------
@@ -87,22 +97,22 @@ class Evaluator:
             for number, row in enumerate(rows[kept]):
                 combinations.load(row)
                 for name, split in self._splits.items():
-                    found[name].append(combinations.score(name, slice(0, len(split))))
+                    found[name].append(combinations.score(name, slice(0, len(split)), exact=exact))
                 if progress is not None:
                     progress(number + 1, len(kept))
-            chosen, precision = combinations.chosen, combinations.precision
+            chosen, precision = combinations.chosen, "highest" if exact else combinations.precision
         arrays = {name: _arrays(scores, places.ravel()) for name, scores in found.items()}
         return {name: Evaluation(rows, *values, chosen, precision) for name, values in arrays.items()}
 
     @contextmanager
-    def combinations(self, networks: Sequence[State], rows: int) -> Iterator[Combinations]:
-        """Networks made ready for about ``rows`` combinations of them."""
+    def combinations(self, networks: Sequence[State], rows: int, *, again: bool = False) -> Iterator[Combinations]:
+        """Networks made ready for about ``rows`` combinations of them, loaded more than once each if ``again``."""
         _check_networks(self._module, networks)
         with torch.no_grad(), eval_mode(self._module):
             if self._setup is None:
-                self._setup = self._prepare(Stack(networks[:1]).combine([1.0]), rows)
+                self._setup = self._prepare(Stack(networks[:1]).combine([1.0]), self._rows or rows)
             try:
-                yield Combinations(self._setup, networks)
+                yield Combinations(self._setup, networks, again)
             finally:
                 self._setup.runner.unload()
 
@@ -112,7 +122,9 @@ class Evaluator:
         memory = free_memory(split.inputs.device) / FRACTION if self._memory is None else self._memory
         work = measure_work(lambda: forward(self._module, state, split.inputs[:1]))
         operations = float(work.operations) * rows * sum(map(len, splits.values()))
-        reset = [] if self._bn == "keep" else running_statistics(self._module, state, self._statistics)
+        reset, statistics = [], self._statistics.take(work.settled(math.inf if self._memory is None else memory / 2))
+        if self._bn != "keep":
+            reset = running_statistics(self._module, state, statistics.inputs[:2])
         options, corrected = (self._strategy, self._precision), self._bn == "repair"
         runner = choose_runner(self._module, state, split.inputs[:5], operations, *options, corrected=corrected)
         first = None
@@ -120,8 +132,10 @@ class Evaluator:
             first = FirstLayers(runner.lowered, {name: split.inputs for name, split in splits.items()}, memory / 2)
         if runner.repair is not None:
             reset += runner.repair.statistics
-        statistics = self._statistics.shuffle(seed=0) if reset else self._statistics
-        return Setup(splits, self._largest, runner, work.batch(memory / 2), first, reset, statistics)
+        if reset and len(statistics) < 2:
+            raise DataError("BatchNorm statistics need at least two examples; give more, or keep them (bn keep)")
+        settled = next((name for name, split in splits.items() if split is statistics), None)
+        return Setup(splits, self._largest, runner, work.batch(memory / 2), first, reset, statistics, settled)
 
 
 def _arrays(scores: Sequence[Scores], places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

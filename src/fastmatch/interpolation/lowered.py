@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from fastmatch.interpolation import fused
+from fastmatch.interpolation.batchnorm import Moments, moments, pool, write
 from fastmatch.interpolation.layers import (
+    NORM,
     RESHAPES,
     Layer,
     arguments,
@@ -112,17 +114,44 @@ class Lowered(GraphRunner):
 
     def logits(self, inputs: Tensor, first: Tensor | None = None) -> Any:
         """Output for one batch; ``first`` is the output of the first linear layer if it is known."""
-        self._given = first
+        self._given, self._plain = first, False
         (output,) = self.outputs(self._state, (_channels_last(self._cast(inputs)),))
         return output
 
-    def run_plainly(self, state: State, inputs: Tensor) -> Any:
-        """Output for one batch and weights that are not loaded, with normalisations as operations of their own."""
-        self._plain = True
-        try:
-            (output,) = self.outputs(state, (_channels_last(inputs),))
-        finally:
-            self._plain = False
+    def settle(self, state: State, batches: Sequence[Tensor]) -> list[Tensor]:
+        """Outputs of all batches, with statistics of every normalisation that are those of all batches together.
+
+        The running statistics in ``state`` are changed in place, as by :func:`reset_statistics`. All batches wait in
+        front of a normalisation until its statistics are known, so that each example runs once.
+        """
+        runs = [self._until_normalised(state, batch) for batch in batches]
+        while True:
+            waiting, outputs = [], []
+            for run in runs:
+                try:
+                    waiting.append(next(run))
+                except StopIteration as end:
+                    outputs.append(end.value)
+            if outputs:
+                return outputs
+            _, mean, variance = waiting[0]
+            write(pool(found for found, _, _ in waiting), mean, variance)
+
+    def _until_normalised(
+        self, state: State, inputs: Tensor
+    ) -> Generator[tuple[Moments, Tensor, Tensor], None, Tensor]:
+        """Run node by node; before each normalisation, yield moments of its input and its running statistics."""
+        values: dict[fx.Node, Any] = {}
+        given = iter(self.arguments(state, (_channels_last(inputs),)))
+        for node in self.graph.nodes:
+            if node.target == NORM:
+                source, _, _, mean, variance, *_ = arguments(node)
+                yield moments(values[source]), values[mean], values[variance]
+            self.env, self._plain = values, True
+            values[node] = next(given) if node.op == "placeholder" else self.run_node(node)
+            for last in self.user_to_last_uses.get(node, []):
+                del values[last]
+        (output,) = values[node]
         return output
 
     def run_node(self, n: fx.Node) -> Any:

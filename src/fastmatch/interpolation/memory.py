@@ -15,6 +15,8 @@ _LINUX = Path("/proc/meminfo")
 FRACTION = 4  # One part in this many of what is free may be taken.
 _ACTIVATION = 4 << 20  # Bytes of the largest activation of a batch: it should stay in the caches.
 _SMALLEST, _LARGEST = 16, 1000  # Examples in a batch, as far as memory allows.
+_SETTLED = 2 << 30  # Bytes of activations that wait for statistics. Fixed, so that free memory decides about no result.
+_FEWEST = 250  # Examples that statistics are taken from, if there are as many.
 _ALIVE = 3  # Activations of the largest size that are held at a time: a residual stream, what is read, what is written.
 
 
@@ -33,6 +35,10 @@ class Work(NamedTuple):
 
     operations: int
     activation: int
+
+    def settled(self, limit: float) -> int:
+        """Examples that can take part in statistics at once, within ``limit`` bytes and a fixed number of them."""
+        return max(_FEWEST, int(min(limit, _SETTLED) / (_ALIVE * max(self.activation, 1))))
 
     def batch(self, limit: float) -> int:
         """Examples to run at once within ``limit`` bytes."""

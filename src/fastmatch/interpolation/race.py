@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 
 from fastmatch.errors import OptionError
-from fastmatch.interpolation.evaluate import standard_error
+from fastmatch.interpolation.evaluation import standard_error
 
 _STANDARD_ERRORS = 3.0
 
@@ -24,9 +24,6 @@ class Maximum:
         Where it is attained.
     height, height_se
         The deviation over all examples, and its standard error, as ``linear`` and ``linear_se`` of ``BarrierHeight``.
-    uncertainty
-        How far the whole curve may still rise above ``height``, at the chance of three standard errors: 0, since a row
-        that may be higher is evaluated further. Like ``height_se``, NaN where ``height`` is not finite.
     evaluated, total
         Examples evaluated, summed over rows, and those of the whole curve.
     seen
@@ -36,7 +33,6 @@ class Maximum:
     alpha: float
     height: float
     height_se: float
-    uncertainty: float
     evaluated: int
     total: int
     seen: np.ndarray
@@ -50,6 +46,7 @@ def race(losses: Callable[[int, slice], np.ndarray], alphas: np.ndarray, example
 
     The bounds rest on a normal approximation. A maximum that comes from fewer than one in ``first / 7`` examples can be
     missed if these do not stand out in any row between the ends that is evaluated on all of them; the highest one is.
+    The chance that another row lies higher is that of a normal variable exceeding three standard deviations, 0.13 %.
     A loss that is not finite makes the height so, as in the whole curve, unless it is never evaluated.
 
     Parameters
@@ -88,7 +85,6 @@ def race(losses: Callable[[int, slice], np.ndarray], alphas: np.ndarray, example
         alpha=float(alphas[best]),
         height=float(rows.means[best]),
         height_se=float(standard_error(rows.deviations[best])) if finite else np.nan,
-        uncertainty=0.0 if finite else np.nan,
         evaluated=int(rows.seen.sum()),
         total=rows.deviations.size,
         seen=rows.seen,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -39,12 +40,12 @@ def evaluate_plainly(
     coefficients
         Shape [rows, networks].
     statistics
-        Examples that give BatchNorm its statistics in every row, the cumulative average over batches; statistics are
-        combined like weights if None.
+        Examples that give BatchNorm its statistics in every row: mean and unbiased variance over all of them of what
+        reaches it, once the statistics before it are set. Statistics are combined like weights if None.
     dtype
         Of weights, inputs and all that is computed from them.
     batch_size
-        Of the loaders. The batches of ``statistics`` determine what BatchNorm takes for its statistics.
+        Of the loaders.
     repair
         Rescale pre-activations, by ``statistics``: the outputs of every ``nn.Linear`` and ``nn.Conv2d`` get means and
         standard deviations that are the combination of those of the networks by themselves. All modules must run one
@@ -60,22 +61,20 @@ def evaluate_plainly(
     Entezari et al. 2022, section 2; Ainsworth et al. 2023, section 4; Jordan et al. 2023 (REPAIR), section 3.
     """
     network = copy.deepcopy(module).to(dtype).eval()
-    rescalings = [_Rescaling(layer) for layer in _rescaled(network, data.inputs[:2].to(dtype))] if repair else []
+    rescalings = _rescalings(network, data.inputs[:2].to(dtype)) if repair else {}
     if repair and statistics is not None:
         for state in networks:
             network.load_state_dict(_combined([state], np.ones(1), dtype))
-            _reset(network, _loader(statistics, dtype, batch_size))
-            for rescaling in rescalings:
-                rescaling.note_end()
+            _reset(network, _loader(statistics, dtype, batch_size), rescalings)
+            for rescaling in rescalings.values():
+                rescaling.ends.append(rescaling.moments)
     losses, errors = [], []
     for row in np.asarray(coefficients):
         network.load_state_dict(_combined(networks, row, dtype))
-        for rescaling in rescalings:
-            rescaling.begin(row)
+        for rescaling in rescalings.values():
+            rescaling.combine(row)
         if statistics is not None:
-            _reset(network, _loader(statistics, dtype, batch_size))
-        for rescaling in rescalings:
-            rescaling.settle()
+            _reset(network, _loader(statistics, dtype, batch_size), rescalings)
         pairs = [(network(inputs), labels) for inputs, labels in _loader(data, dtype, batch_size)]
         losses.append(torch.cat([cross_entropy(logits.double(), y, reduction="none") for logits, y in pairs]))
         errors.append(torch.cat([logits.argmax(1) != y for logits, y in pairs]))
@@ -96,78 +95,76 @@ def _loader(data: Split, dtype: torch.dtype, batch_size: int) -> DataLoader[tupl
     return DataLoader(TensorDataset(data.inputs.to(dtype), data.labels), batch_size)
 
 
-def _reset(network: nn.Module, loader: DataLoader[tuple[Tensor, ...]]) -> None:
-    """Let all BatchNorms, and nothing else, take their statistics from one pass."""
-    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    for inputs, _ in loader:
-        network(inputs)
-    network.eval()
-
-
-def _rescaled(network: nn.Module, inputs: Tensor) -> list[nn.Module]:
-    """Linear layers and convolutions but the last and those that a BatchNorm follows."""
-    order: list[nn.Module] = []
-    parts = [part for part in network.modules() if isinstance(part, (nn.Linear, nn.Conv2d, _BatchNorm))]
-    hooks = [part.register_forward_hook(lambda part, *_: order.append(part)) for part in parts]
-    network(inputs)
-    for hook in hooks:
-        hook.remove()
-    return [
-        part
-        for part, after in pairwise(order)
-        if not isinstance(part, _BatchNorm) and not isinstance(after, _BatchNorm)
-    ]
-
-
 class _Rescaling:
-    """Gives every unit of a layer another mean and standard deviation, by a hook on its outputs.
+    """Gives every unit of a layer another mean and standard deviation than its ``moments``, by a hook on its outputs.
 
-    From :meth:`begin` to :meth:`settle` it normalises with the moments of each batch, later with those of all of them
-    together. Before the first :meth:`begin` it only watches.
+    ``ends`` are the moments of the networks by themselves; until they are combined, outputs pass.
     """
 
     def __init__(self, layer: nn.Module) -> None:
         self._axis = 1 if isinstance(layer, nn.Conv2d) else -1
-        self._ends: list[tuple[Tensor, Tensor]] = []
         self._target: tuple[Tensor, Tensor] | None = None
-        self._seen: list[Tensor] = []
-        self._moments: tuple[Tensor, Tensor] | None = None
+        self.moments = torch.zeros(()), torch.ones(())
+        self.ends: list[tuple[Tensor, Tensor]] = []
         layer.register_forward_hook(self._rescale)
 
-    def note_end(self) -> None:
-        """Take what was seen for the outputs of the next of the networks by themselves."""
-        self._ends.append(_moments(torch.cat(self._seen)))
-        self._seen = []
-
-    def begin(self, row: np.ndarray) -> None:
+    def combine(self, row: np.ndarray) -> None:
         """Give outputs the combination of moments with these coefficients."""
-        means, deviations = zip(*self._ends, strict=True)
-        self._target = _dot(row, means), _dot(row, deviations)
-        self._seen, self._moments = [], None
+        mean, deviation = (sum(map(torch.mul, kind, row.tolist())) for kind in zip(*self.ends, strict=True))
+        self._target = torch.as_tensor(mean), torch.as_tensor(deviation)
 
-    def settle(self) -> None:
-        """From now on, normalise with the moments of all that was seen."""
-        self._moments = _moments(torch.cat(self._seen))
+    def measure(self, outputs: Sequence[Tensor]) -> None:
+        """Take the moments of all outputs of the layer together."""
+        values = torch.cat([output.movedim(self._axis, -1).flatten(0, -2) for output in outputs])
+        self.moments = values.mean(0), (values.var(0) + _EPSILON).sqrt()
 
     def _rescale(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        values = output.movedim(self._axis, -1)
-        if self._moments is None:
-            self._seen.append(values.flatten(0, -2))
         if self._target is None:
             return output
-        mean, deviation = self._moments or _moments(self._seen[-1])
-        wanted_mean, wanted_deviation = self._target
-        return ((values - mean) / deviation * wanted_deviation + wanted_mean).movedim(-1, self._axis)
+        (mean, deviation), (wanted_mean, wanted_deviation) = self.moments, self._target
+        normalised = (output.movedim(self._axis, -1) - mean) / deviation
+        return (normalised * wanted_deviation + wanted_mean).movedim(-1, self._axis)
 
 
-def _moments(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each unit."""
-    return rows.mean(0), (rows.var(0, correction=0) + _EPSILON).sqrt()
+def _rescalings(network: nn.Module, inputs: Tensor) -> dict[nn.Module, _Rescaling]:
+    """For linear layers and convolutions but the last and those that a BatchNorm follows."""
+    layers = [part for part in network.modules() if isinstance(part, (nn.Linear, nn.Conv2d, _BatchNorm))]
+    rest = [
+        part
+        for part, after in pairwise(_in_order(network, inputs, layers))
+        if not isinstance(part, _BatchNorm) and not isinstance(after, _BatchNorm)
+    ]
+    return {part: _Rescaling(part) for part in rest}
 
 
-def _dot(row: np.ndarray, values: Sequence[Tensor]) -> Tensor:
-    return sum((float(c) * value for c, value in zip(row, values, strict=True)), torch.zeros(()))
+def _reset(
+    network: nn.Module,
+    loader: DataLoader[tuple[Tensor, ...]],
+    rescalings: Mapping[nn.Module, _Rescaling] = MappingProxyType({}),
+) -> None:
+    """Give BatchNorms and rescalings their statistics over all examples, in turn: each changes what the next sees."""
+    norms = [part for part in network.modules() if isinstance(part, _BatchNorm)]
+    for part in _in_order(network, next(iter(loader))[0], [*norms, *rescalings]):
+        seen: list[tuple[Tensor, Tensor]] = []
+        # Before the hook of a rescaling.
+        hook = part.register_forward_hook(lambda _, given, out, seen=seen: seen.append((given[0], out)), prepend=True)
+        for inputs, _ in loader:
+            network(inputs)
+        hook.remove()
+        given, outputs = zip(*seen, strict=True)
+        if part in rescalings:
+            rescalings[part].measure(outputs)
+        else:
+            values = torch.cat(given).transpose(0, 1).flatten(1)
+            part.register_buffer("running_mean", values.mean(1))
+            part.register_buffer("running_var", values.var(1))
+
+
+def _in_order(network: nn.Module, inputs: Tensor, parts: Sequence[nn.Module]) -> list[nn.Module]:
+    """Parts of the network in the order in which they run."""
+    order: list[nn.Module] = []
+    hooks = [part.register_forward_pre_hook(lambda part, _: order.append(part)) for part in parts]
+    network(inputs)
+    for hook in hooks:
+        hook.remove()
+    return order

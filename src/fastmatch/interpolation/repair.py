@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastmatch.data import Split
-from fastmatch.interpolation.batchnorm import reset_statistics
 from fastmatch.interpolation.forward import float_type
 from fastmatch.interpolation.layers import NORM, arguments, only_user
 from fastmatch.interpolation.lowered import State
@@ -20,7 +18,6 @@ from fastmatch.interpolation.stack import Stack
 from fastmatch.symmetry import Graph
 from fastmatch.symmetry.graph import Source
 
-Run = Callable[[State, Tensor], object]  # of a state dict and inputs
 EPSILON = 1e-5  # That of BatchNorm. It bounds what becomes of rounding errors where a unit is dead.
 _aten = torch.ops.aten
 _LAYERS = (_aten.convolution.default, _aten.linear.default)
@@ -75,87 +72,38 @@ class Repair:
             extended |= dict(zip(names, values, strict=True))
         return extended
 
-    def extended(self, network: State, data: Split, run: Run) -> dict[str, Tensor]:
+    def extended(self, network: State, settle: Callable[[State], object]) -> dict[str, Tensor]:
         """State dict of the network with corrections that change nothing in it.
 
         Parameters
         ----------
         network
-            State dict. BatchNorms of its own normalise with the statistics of each batch here, as they do while those
-            of combinations are reset.
-        data
-            Examples over which means and standard deviations are taken, all pooled.
-        run
-            Runs the graph, with every normalisation as an operation of its own.
-
-        Raises
-        ------
-        DataError
-            ``data`` holds one example.
+            State dict.
+        settle
+            Gives the normalisations in a state dict their own statistics on some examples, as
+            :meth:`~fastmatch.interpolation.lowered.Lowered.settle` does.
         """
         state = self.neutral(Stack([network]).combine([1.0]))  # in the type that combinations have
-        extended, dtype = dict(network), float_type(state)
-        moments = self._moments(state, data, run, corrected=False)
-        for names, (mean, variance) in zip(self._names, moments, strict=True):
-            values = (variance + EPSILON).sqrt(), mean, mean, variance
-            extended |= {name: value.to(dtype) for name, value in zip(names, values, strict=True)}
+        with _Skipping([state[mean] for _, _, mean, _ in self._names]):
+            settle(state)
+        extended = dict(network)
+        for names in self._names:
+            mean, variance = (state[name] for name in names[2:])
+            extended |= dict(zip(names, ((variance + EPSILON).sqrt(), mean, mean, variance), strict=True))
         return extended
 
-    def reset_statistics(self, state: State, data: Split, run: Run) -> None:
-        """Replace the running statistics of a combination, in place; see :func:`batchnorm.reset_statistics`.
 
-        Those of the corrections are pooled over ``data`` as in :meth:`extended`. One network alone has the moments
-        found there, but for what earlier layers, normalised batch by batch, do to those of later ones.
-        """
-        moments = self._moments(state, data, run, corrected=True)
-        for (_, _, *names), values in zip(self._names, moments, strict=True):
-            for name, value in zip(names, values, strict=True):
-                state[name].copy_(value)
+class _Skipping(TorchDispatchMode):
+    """Lets normalisations with some running means pass on what they read."""
 
-    def _moments(self, state: State, data: Split, run: Run, *, corrected: bool) -> list[tuple[Tensor, Tensor]]:
-        """Mean and variance of what each correction reads, float64, shape [units]."""
-        batches = _BatchMoments([state[names[2]] for names in self._names], corrected)
-
-        def run_batch(inputs: Tensor) -> None:
-            with batches:
-                run(state, inputs)
-
-        reset_statistics(run_batch, data)
-        return [_pooled(found) for found in batches.found.values()]
-
-
-class _BatchMoments(TorchDispatchMode):
-    """Notes moments of what corrections read: size, and mean and variance (biased) of each unit, for every batch.
-
-    ``running_means`` tell corrections from other normalisations. If ``corrected``, they normalise with the moments of
-    the batch; otherwise they pass on what they read.
-    """
-
-    def __init__(self, running_means: Iterable[Tensor], corrected: bool) -> None:
+    def __init__(self, running_means: Iterable[Tensor]) -> None:
         super().__init__()
-        self._corrected = corrected
-        self.found: dict[int, list[tuple[int, Tensor, Tensor]]] = {mean.data_ptr(): [] for mean in running_means}
+        self._skipped = {mean.data_ptr() for mean in running_means}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if func is not NORM or args[3].data_ptr() not in self.found:
-            return func(*args, **(kwargs or {}))
-        values, gain, offset, running_mean, *_ = args
-        others = [axis for axis in range(values.dim()) if axis != 1]
-        variance, mean = torch.var_mean(values, others, correction=0)
-        size = values.numel() // values.shape[1]
-        self.found[running_mean.data_ptr()].append((size, mean.double(), variance.double()))
-        if not self._corrected:
-            return values, mean, variance  # nothing else reads the values, so they may be changed in place
-        return _aten._native_batch_norm_legit.no_stats(values, gain, offset, True, 0.0, EPSILON)
-
-
-def _pooled(batches: Sequence[tuple[int, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Mean and variance (biased) of all batches together."""
-    sizes, *moments = zip(*batches, strict=True)
-    means, variances = (torch.stack(values) for values in moments)
-    shares = (means.new_tensor(sizes) / sum(sizes))[:, None]
-    mean = (shares * means).sum(0)
-    return mean, (shares * (variances + (means - mean) ** 2)).sum(0)
+        if func is NORM and args[3].data_ptr() in self._skipped:
+            return args[0], args[3], args[4]  # nothing else reads the values, so they may be changed in place
+        return func(*args, **(kwargs or {}))
 
 
 def _corrected(graph: fx.Graph, parameters: Collection[fx.Node]) -> list[fx.Node]:

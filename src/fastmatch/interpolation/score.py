@@ -30,7 +30,7 @@ class Scores(NamedTuple):
 
 def score(logits: Logits, labels: Tensor, places: slice, batch: int) -> Scores:
     """Scores of the examples at ``places``."""
-    return _joined(_score(logits(some), labels[some]) for some in _slices(places, batch))
+    return _joined(scores_of(logits(some), labels[some]) for some in _slices(places, batch))
 
 
 def score_quickly(exact: Logits, quick: Logits, labels: Tensor, places: slice, batch: int) -> Scores:
@@ -59,7 +59,7 @@ def score_quickly(exact: Logits, quick: Logits, labels: Tensor, places: slice, b
         for some in chosen.tensor_split(batch_count(len(chosen), batch)):
             there = some + places.start
             output = exact(there)
-            losses[some], errors[some] = _score(output, labels[there])
+            losses[some], errors[some] = scores_of(output, labels[there])
             off = torch.maximum(off, _distance(quick(there), output))
         sample = order[: max(len(sample), _enough((losses - rough)[sample], losses))]
         wanted = ~(margin > _SAFETY * off)
@@ -85,7 +85,8 @@ def _joined(parts: Iterable[Scores]) -> Scores:
     return Scores(*(torch.cat(values) for values in zip(*parts, strict=True)))
 
 
-def _score(logits: Tensor, labels: Tensor) -> Scores:
+def scores_of(logits: Tensor, labels: Tensor) -> Scores:
+    """Scores of logits, shape [examples, classes]."""
     found = kernels.scores(logits, labels, per_example=True)
     assert found.losses is not None
     assert found.errors is not None

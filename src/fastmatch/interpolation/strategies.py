@@ -7,7 +7,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from fastmatch.data import batch_count
+from fastmatch.devices import full_float32
 from fastmatch.errors import OptionError, SymmetryError
+from fastmatch.interpolation.batchnorm import reset_statistics
 from fastmatch.interpolation.evaluation import Chosen, Precision
 from fastmatch.interpolation.forward import float_type, forward
 from fastmatch.interpolation.lowered import Lowered, State
@@ -74,11 +77,13 @@ class Runner:
         assert self._quick is not None
         return self._quick.logits(inputs.to(float_type(self._state)), first)
 
-    def run_plainly(self, state: State, inputs: Tensor) -> Any:
-        """Output for a batch, with every normalisation as an operation of its own, and weights that are not loaded."""
+    def settle(self, state: State, inputs: Tensor, batch: int) -> Any:
+        """Output for ``inputs`` of weights that are not loaded, after :func:`reset_statistics` on them."""
         if self.lowered is None:
-            return forward(self._module, state, inputs)
-        return self.lowered.run_plainly(state, inputs.to(float_type(state)))
+            return reset_statistics(self._module, state, inputs)
+        with full_float32():
+            batches = inputs.to(float_type(state)).tensor_split(batch_count(len(inputs), batch))
+            return torch.cat(self.lowered.settle(state, batches))
 
 
 def choose_runner(

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from fastmatch.data import DataSet
 from fastmatch.errors import OptionError
-from fastmatch.interpolation.barrier import Curve, evaluation_to_json, heights_above
-from fastmatch.interpolation.evaluation import Evaluation
+from fastmatch.interpolation.barrier import Curve, Shape, evaluation_to_json, heights_above, sharpen
+from fastmatch.interpolation.evaluation import Evaluation, Precision
 from fastmatch.interpolation.evaluator import BatchNormMode, Evaluator
 
 EDGES = {"ab": (0, 1), "ac": (0, 2), "bc": (1, 2)}
@@ -82,6 +82,11 @@ class Triangle:
     coefficients: np.ndarray
     surfaces: Mapping[str, Surface]
 
+    @property
+    def precision(self) -> Precision:
+        """Precision of the figures."""
+        return self.surfaces["test"].evaluation.precision
+
     def to_json(self) -> dict[str, Any]:
         """Plain data: the grid, surfaces with standard errors and number of examples, barriers, those of the edges."""
         return {
@@ -128,6 +133,8 @@ def triangle(
     *,
     grid: int = 9,
     bn: BatchNormMode = "reset",
+    precision: Precision = "highest",
+    memory: float | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Triangle:
     """Loss and error over the triangle that three networks span, and its barriers.
@@ -145,8 +152,10 @@ def triangle(
     grid
         Points on each edge, corners included: grid (grid + 1) / 2 in all. The share of a falls from row to row, and
         where it is the same that of b, so that the first row is a and the last is c.
-    bn
+    bn, memory
         See :func:`fastmatch.evaluate`.
+    precision
+        See :func:`fastmatch.evaluate`; corners and maxima are evaluated in ``"highest"`` in any case.
     progress
         Called with (points done, points).
 
@@ -163,5 +172,10 @@ def triangle(
         raise OptionError(f"grid must be at least 2 (the corners), received {grid}")
     rows = barycentric_grid(grid)
     splits = {"train": data.train, "test": data.test}
-    results = Evaluator(module, splits, data.train, bn=bn).evaluate(networks, rows, progress=progress)
+    evaluator = Evaluator(module, splits, data.train, bn=bn, precision=precision, memory=memory)
+    results = sharpen(
+        evaluator.evaluate(networks, rows, progress=progress),
+        [Shape(list(range(len(rows))), rows, rows.argmax(0).tolist())],
+        lambda places: evaluator.evaluate(networks, rows[places], exact=True),
+    )
     return Triangle(grid, rows, {split: Surface(result) for split, result in results.items()})

@@ -201,8 +201,11 @@ class GraphRunner(fx.Interpreter):
 
     def outputs(self, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """Outputs of the graph for one batch on the graph's device."""
+        with torch.no_grad(), full_float32():
+            return self.run(*self.arguments(state, inputs))
+
+    def arguments(self, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> list[Any]:
+        """Values of the placeholders, in order."""
         remaining = iter(inputs)
         values = {"input": lambda _: next(remaining), "state": lambda source: state[source.name]}
-        arguments = [values.get(source.kind, lambda source: source.value)(source) for source in self._sources]
-        with torch.no_grad(), full_float32():
-            return self.run(*arguments)
+        return [values.get(source.kind, lambda source: source.value)(source) for source in self._sources]

@@ -10,6 +10,7 @@ import torch
 from fastmatch import plots
 from fastmatch.cli import options
 from fastmatch.cli.barrier.line import measure_alignment, measure_pair
+from fastmatch.cli.barrier.maxima import measure_maxima
 from fastmatch.cli.barrier.pairs import measure_list
 from fastmatch.cli.barrier.settings import Settings
 from fastmatch.cli.barrier.triangle import measure_triangle
@@ -24,6 +25,7 @@ Example:
   fastmatch barrier --alphas 25
   fastmatch barrier runs/alignment.safetensors --data mnist --limit 1000 --plot barrier.png --json barrier.json
   fastmatch barrier a.pt b.pt --csv line.csv
+  fastmatch barrier a.pt b.pt --max-only
   fastmatch barrier a.pt a-b.safetensors a-c.safetensors --grid 9 --plot triangle.png
   fastmatch barrier --pairs pairs.csv --json pairs.json"""
 )
@@ -41,6 +43,9 @@ Example:
     help="BatchNorm statistics: computed anew for every network evaluated, or interpolated; repair computes them anew "
     "and rescales the outputs of layers without BatchNorm to interpolated means and standard deviations (REPAIR).",
 )
+@click.option("--max-only", is_flag=True, help="Only the largest loss on a line: alphas that fall behind are dropped.")
+@options.precision
+@options.memory
 @options.model
 @options.data
 @options.data_dir
@@ -55,6 +60,9 @@ def barrier(
     grid: int | None,
     pairs: str | None,
     bn: Literal["reset", "keep", "repair"],
+    max_only: bool,
+    precision: Literal["highest", "fast"],
+    memory: float | None,
     model: str | None,
     data: str | None,
     data_dir: str | None,
@@ -70,14 +78,21 @@ def barrier(
     between them is measured before and after it. A B is a line without alignment, A B C a triangle; each of these is a
     checkpoint, or an alignment, which stands for its b with the units permuted.
 
+    With --max-only, alphas race for the largest loss: it is that of the whole curve but for the chance of three
+    standard errors.
+
     With --pairs, the file of --json is written after every pair, and a later run with the same options extends it.
     """
     _check_form(networks, alphas, grid, pairs, plot)
+    if max_only:
+        _check_max_only(networks, pairs, precision, csv_path or plot)
     if plot:
         plots.check_target(plot)
-    settings = Settings(bn, model, data, data_dir, limit, device, json_path, csv_path, plot)
+    settings = Settings(bn, precision, memory, model, data, data_dir, limit, device, json_path, csv_path, plot)
     points = ALPHAS if alphas is None else alphas
-    if pairs is not None:
+    if max_only:
+        measure_maxima(networks or (options.ALIGNMENT,), points, settings)
+    elif pairs is not None:
         measure_list(pairs, points, settings)
     elif len(networks) == 3:
         measure_triangle(networks, GRID if grid is None else grid, settings)
@@ -85,6 +100,15 @@ def barrier(
         measure_pair((networks[0], networks[1]), points, settings)
     else:
         measure_alignment(networks[0] if networks else options.ALIGNMENT, points, settings)
+
+
+def _check_max_only(networks: tuple[str, ...], pairs: str | None, precision: str, drawn: str | None) -> None:
+    if pairs is not None or len(networks) > 2:
+        raise OptionError("--max-only is for one line: name an alignment, or two networks A B")
+    if drawn is not None:
+        raise OptionError(f"--max-only evaluates no whole curve; leave it out for {drawn}")
+    if precision != "highest":
+        raise OptionError("--max-only runs in precision highest; leave --precision out")
 
 
 def _check_form(

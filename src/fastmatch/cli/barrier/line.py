@@ -9,7 +9,7 @@ import fastmatch
 from fastmatch import files, plots
 from fastmatch.cli.barrier.settings import Settings
 from fastmatch.cli.barrier.sources import check_same, read_alignment, read_source
-from fastmatch.cli.barrier.tables import FIGURES, QUANTITIES, corner_lines, csv_text, example_counts, with_error
+from fastmatch.cli.barrier.tables import FIGURES, QUANTITIES, corner_lines, csv_text, example_counts, how, with_error
 from fastmatch.cli.inputs import move_network, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
 from fastmatch.devices import device_name
@@ -23,7 +23,9 @@ def measure_alignment(path: str, alphas: int, settings: Settings) -> None:
     with progress("evaluating") as tick:
         result = evaluate_line(found.a, found.b, dataset, alphas, settings, tick, found.permutation)
     document = {**result.to_json(), "bn": settings.bn}
-    write_json(settings.json_path, document, seed=found.seed, device=device_name(settings.device))
+    write_json(
+        settings.json_path, document, seed=found.seed, device=device_name(settings.device), precision=result.precision
+    )
     _write(result, f"{found.a.model}, {dataset.name}", settings)
     _report(result, f"{found.a.path.name} - {found.b.path.name}, {dataset.name}", settings)
     before, after = (result.curves[pair]["test"].loss for pair in ("unaligned", "aligned"))
@@ -43,7 +45,7 @@ def measure_pair(paths: tuple[str, str], alphas: int, settings: Settings) -> Non
         result = evaluate_line(first.network, second.network, dataset, alphas, settings, tick)
     networks = {"networks": [source.to_json() for source in sources]}
     document = {**result.to_json(), **networks, "bn": settings.bn}
-    write_json(settings.json_path, document, device=device_name(settings.device))
+    write_json(settings.json_path, document, device=device_name(settings.device), precision=result.precision)
     title = f"{first.title} - {second.title}, {dataset.name}"
     _write(result, title, settings)
     _report(result, title, settings)
@@ -72,6 +74,8 @@ def evaluate_line(
         permutation=permutation,
         alphas=alphas,
         bn=settings.bn,
+        precision=settings.precision,
+        memory=settings.memory,
         progress=tick,
     )
 
@@ -95,7 +99,7 @@ def _rows(result: fastmatch.Barrier) -> Iterator[list[Any]]:
 def _report(result: fastmatch.Barrier, title: str, settings: Settings) -> None:
     evaluations = {split: curve.evaluation for split, curve in result.curves["unaligned"].items()}
     counts = example_counts(evaluations)
-    console.print(f"{title}: {len(result.alphas)} alphas, {counts}, on {device_name(settings.device)}")
+    console.print(f"{title}: {len(result.alphas)} alphas, {counts}, {how(evaluations, settings)}")
     for line in corner_lines(evaluations, {"a": 0, "b": -1}, "ends"):
         console.print(line)
     alone = len(result.curves) == 1

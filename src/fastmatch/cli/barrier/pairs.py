@@ -40,7 +40,9 @@ def measure_list(path: str, alphas: int, settings: Settings) -> None:
     check_targets(*settings.targets, inputs=[path, *(file for group in inputs.values() for file in group)])
     digests = {file: files.sha256(file) for file in inputs}
     pairs = [_Pair(names, (a, b), Key(digests[a], digests[b])) for names, (a, b) in lines]
-    results = PairResults(settings.json_path, _options(alphas, settings), device_name(settings.device))
+    results = PairResults(
+        settings.json_path, _options(alphas, settings), device_name(settings.device), settings.precision
+    )
     missing = list({pair.key: pair for pair in reversed(pairs) if pair.key not in results}.values())[::-1]
     known = sum(pair.key in results for pair in pairs)
     measure = _Measurement(alphas, settings)
@@ -124,10 +126,12 @@ class _Measurement:
         check_same([first, second])
         name = settings.data or first.data
         dataset = require_data(first.network, name, settings.data_dir, settings.limit, self._load_data)
-        result = evaluate_line(first.network, second.network, dataset, self._alphas, settings, tick).to_json()
+        found = evaluate_line(first.network, second.network, dataset, self._alphas, settings, tick)
+        result = found.to_json()
         curves, barriers = (result[name]["unaligned"] for name in ("curves", "barriers"))
         sides = {"a": first.to_json(), "b": second.to_json(), "data": dataset.name}
-        return {**sides, "alphas": result["alphas"], "curves": curves, "barriers": barriers}
+        how = {"precision": found.precision, "alphas": result["alphas"]}
+        return {**sides, **how, "curves": curves, "barriers": barriers}
 
 
 _HEADER = ["a", "b", "data", *(f"{s}_{q}_{height}" for s in _SPLITS for q in QUANTITIES for height in HEIGHTS)]

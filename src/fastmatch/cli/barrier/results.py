@@ -14,7 +14,7 @@ QUANTITIES, DEFINITIONS = ("loss", "error"), ("linear", "mean", "max")
 HEIGHTS = tuple(f"{definition}{suffix}" for definition in DEFINITIONS for suffix in ("", "_se"))
 _SIDE = {"path": str, "sha256": str}
 _SPLIT = {quantity: dict.fromkeys(HEIGHTS, int | float | None) for quantity in QUANTITIES}
-_ROW = {"a": _SIDE, "b": _SIDE, "data": str, "barriers": {"train": _SPLIT, "test": _SPLIT}}
+_ROW = {"a": _SIDE, "b": _SIDE, "data": str, "precision": str, "barriers": {"train": _SPLIT, "test": _SPLIT}}
 _DECISIVE = ("fastmatch", "torch", "device", "precision")  # of the provenance: figures may depend on them
 
 
@@ -36,8 +36,8 @@ class PairResults:
         File to extend, or to write where there is none.
     options
         Plain data that the figures depend on.
-    device
-        Name of the device that computes.
+    device, precision
+        Where, and in which precision, figures are asked for.
 
     Raises
     ------
@@ -45,8 +45,8 @@ class PairResults:
         There is a file that is no such result, or one of other options.
     """
 
-    def __init__(self, path: str | None, options: dict[str, Any], device: str) -> None:
-        self._path, self._options, self._device = path, options, device
+    def __init__(self, path: str | None, options: dict[str, Any], device: str, precision: str) -> None:
+        self._path, self._options, self._device, self._precision = path, options, device, precision
         found = [] if path is None or not Path(path).exists() else self._read(path)
         self._rows = {Key(row["a"]["sha256"], row["b"]["sha256"]): row for row in found}
 
@@ -60,7 +60,7 @@ class PairResults:
         """Keep a row, and write the file anew."""
         self._rows[key] = finite(row)  # as it will be read back
         document = {"options": self._options, "pairs": list(self._rows.values())}
-        write_json(self._path, document, device=self._device)
+        write_json(self._path, document, device=self._device, precision=self._precision)
 
     def _read(self, path: str) -> list[dict[str, Any]]:
         try:
@@ -71,7 +71,7 @@ class PairResults:
             raise _foreign(path)
         if not all(has_form(row, _ROW) for row in document["pairs"]):
             raise _foreign(path)
-        now = provenance(None, self._device)
+        now = provenance(None, self._device, self._precision)
         expected = finite(self._options) | {name: now[name] for name in _DECISIVE}
         found = document["options"] | {name: document["provenance"].get(name) for name in _DECISIVE}
         for name in expected | found:

@@ -13,6 +13,8 @@ class Settings:
     """As they stand on the command line."""
 
     bn: Literal["reset", "keep", "repair"]
+    precision: Literal["highest", "fast"]
+    memory: float | None
     model: str | None
     data: str | None
     data_dir: str | None

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from fastmatch import Evaluation
+from fastmatch.cli.barrier.settings import Settings
+from fastmatch.devices import device_name
 
 QUANTITIES = (("loss", "nats", 1.0), ("error", "%", 100.0))
 FIGURES = ("loss", "loss_se", "error", "error_se")
@@ -31,6 +33,15 @@ def corner_lines(evaluations: dict[str, Evaluation], rows: dict[str, int], word:
 def example_counts(evaluations: dict[str, Evaluation]) -> str:
     """How many examples of each split were evaluated."""
     return " and ".join(f"{evaluation.examples} {split} examples" for split, evaluation in evaluations.items())
+
+
+def how(evaluations: dict[str, Evaluation], settings: Settings) -> str:
+    """Where figures were computed, in which precision, and why not in the one that was asked for."""
+    evaluation = next(iter(evaluations.values()))
+    place = f"on {device_name(settings.device)}, precision {evaluation.precision}"
+    if evaluation.precision == settings.precision:
+        return place
+    return f"{place} ({evaluation.strategy.reason})"
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

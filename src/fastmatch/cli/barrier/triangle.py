@@ -11,7 +11,7 @@ import fastmatch
 from fastmatch import files, plots
 from fastmatch.cli.barrier.settings import Settings
 from fastmatch.cli.barrier.sources import check_same, read_source
-from fastmatch.cli.barrier.tables import FIGURES, QUANTITIES, corner_lines, csv_text, example_counts, with_error
+from fastmatch.cli.barrier.tables import FIGURES, QUANTITIES, corner_lines, csv_text, example_counts, how, with_error
 from fastmatch.cli.inputs import move_network, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
 from fastmatch.devices import device_name
@@ -28,10 +28,17 @@ def measure_triangle(paths: tuple[str, ...], grid: int, settings: Settings) -> N
     states = [network.state_dict, *(move_state(source.network.state_dict, device) for source in sources[1:])]
     with progress("evaluating") as tick:
         result = fastmatch.triangle(
-            network.module, states, dataset.to(device), grid=grid, bn=settings.bn, progress=tick
+            network.module,
+            states,
+            dataset.to(device),
+            grid=grid,
+            bn=settings.bn,
+            precision=settings.precision,
+            memory=settings.memory,
+            progress=tick,
         )
     document = {**result.to_json(), "networks": [source.to_json() for source in sources], "bn": settings.bn}
-    write_json(settings.json_path, document, device=device_name(device))
+    write_json(settings.json_path, document, device=device_name(device), precision=result.precision)
     names = [source.title for source in sources]
     if settings.csv_path:
         header = ["split", "a", "b", "c", *FIGURES, "examples"]
@@ -54,7 +61,7 @@ def _rows(result: fastmatch.Triangle) -> Iterator[list[Any]]:
 def _report(result: fastmatch.Triangle, title: str, settings: Settings) -> None:
     evaluations = {split: surface.evaluation for split, surface in result.surfaces.items()}
     points = f"{len(result.coefficients)} points, {result.grid} on an edge"
-    console.print(f"{title}: {points}, {example_counts(evaluations)}, on {device_name(settings.device)}")
+    console.print(f"{title}: {points}, {example_counts(evaluations)}, {how(evaluations, settings)}")
     corners = dict(zip("abc", result.coefficients.argmax(0).tolist(), strict=True))
     for line in corner_lines(evaluations, corners, "corners"):
         console.print(line)

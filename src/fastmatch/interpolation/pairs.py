@@ -1,0 +1,194 @@
+"""Barriers of many pairs of networks: all of a population, one against many, any list."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor, nn
+
+from fastmatch.data import DataSet
+from fastmatch.errors import OptionError
+from fastmatch.interpolation.barrier import BarrierHeight, Curve, Shape, alpha_grid, sharpen
+from fastmatch.interpolation.evaluation import Evaluation, Precision, joined
+from fastmatch.interpolation.evaluator import BatchNormMode, Evaluator
+from fastmatch.permutation import Permutation
+
+Pair = tuple[int, int]
+Heights = Mapping[str, Mapping[str, BarrierHeight]]
+
+
+@dataclass(frozen=True)
+class Barriers:
+    """Barriers of pairs of networks.
+
+    Attributes
+    ----------
+    alphas
+        Points of every curve.
+    networks
+        Number of networks.
+    heights
+        For each pair of network numbers, ``heights[i, j]["train" | "test"]["loss" | "error"]``.
+    """
+
+    alphas: np.ndarray
+    networks: int
+    heights: Mapping[Pair, Heights]
+
+    def matrix(
+        self,
+        *,
+        split: Literal["train", "test"] = "test",
+        quantity: Literal["loss", "error"] = "loss",
+        definition: Literal["linear", "mean", "max"] = "linear",
+    ) -> np.ndarray:
+        """Barriers of all pairs, float64, shape [networks, networks]: 0 on the diagonal, NaN for pairs left out.
+
+        A barrier is the same from both ends, so a pair stands for its reverse unless that was measured too.
+        """
+        matrix = np.full((self.networks, self.networks), np.nan)
+        np.fill_diagonal(matrix, 0.0)
+        for (i, j), splits in self.heights.items():
+            matrix[i, j] = getattr(splits[split][quantity], definition)
+            if (j, i) not in self.heights:
+                matrix[j, i] = matrix[i, j]
+        return matrix
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: alphas, number of networks, and the barriers of each pair."""
+        pairs = [
+            {
+                "pair": list(pair),
+                "barriers": {split: {q: vars(h) for q, h in found.items()} for split, found in splits.items()},
+            }
+            for pair, splits in self.heights.items()
+        ]
+        return {"alphas": self.alphas.tolist(), "networks": self.networks, "pairs": pairs}
+
+
+def barriers(
+    module: nn.Module,
+    networks: Sequence[Mapping[str, Tensor]],
+    data: DataSet,
+    *,
+    pairs: Sequence[Pair] | None = None,
+    permutations: Mapping[Pair, Permutation] | None = None,
+    alphas: int = 25,
+    bn: BatchNormMode = "reset",
+    precision: Precision = "highest",
+    memory: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Barriers:
+    """Barriers on the segments between networks, each as it is or permuted.
+
+    Every network is evaluated once for all its pairs, a pair and its reverse are one curve, and outputs of linear first
+    layers serve all pairs.
+
+    Parameters
+    ----------
+    networks
+        State dicts of ``module``.
+    pairs
+        Numbers (i, j) of the networks at the ends; each two of them once if None. ``[(0, j) for j in ...]`` is one
+        against many.
+    permutations
+        ``permutations[i, j].apply(networks[j])`` lines up with network i. Where only ``[j, i]`` is given, its inverse
+        is meant; without either, the network is taken as it is.
+    alphas, bn, precision, memory
+        See :func:`fastmatch.barrier`.
+    progress
+        Called with (curves done, curves).
+
+    Raises
+    ------
+    OptionError
+        Fewer than two alphas, a pair of numbers that are not those of two networks, or no pair.
+    ModelError, DataError
+        As :func:`fastmatch.evaluate`.
+    """
+    grid, count = alpha_grid(alphas), len(networks)
+    wanted = list(combinations(range(count), 2)) if pairs is None else [(int(i), int(j)) for i, j in pairs]
+    if not wanted:
+        raise OptionError(f"no pairs among {count} networks; give at least two networks, or some pairs")
+    for i, j in wanted:
+        if not (0 <= i < count and 0 <= j < count and i != j):
+            raise OptionError(f"pair ({i}, {j}) does not name two of {count} networks, which are numbered from 0")
+    splits = {"train": data.train, "test": data.test}
+    curve_of = partial(_curve_of, permutations or {})
+    curves = list(dict.fromkeys(map(curve_of, wanted)))
+    evaluator = Evaluator(
+        module, splits, data.train, bn=bn, precision=precision, memory=memory, rows=len(curves) * alphas
+    )
+    measure = _Measurement(evaluator, networks, permutations or {}, grid)
+    heights = {}
+    for number, pair in enumerate(curves):
+        heights[pair] = measure(pair)
+        if progress is not None:
+            progress(number + 1, len(curves))
+    return Barriers(grid, count, {pair: _seen_from(pair, curve_of(pair), heights) for pair in wanted})
+
+
+def _curve_of(permutations: Mapping[Pair, Permutation], pair: Pair) -> Pair:
+    """The pair whose curve is that of ``pair``: its reverse may be the same curve."""
+    there, back = permutations.get(pair), permutations.get(pair[::-1])
+    if there is not None and back is not None and there != back.invert():
+        return pair
+    return min(pair, pair[::-1])
+
+
+def _seen_from(pair: Pair, curve: Pair, heights: Mapping[Pair, Heights]) -> Heights:
+    """Heights of a curve, with alpha counted from the first network of ``pair``."""
+    if pair == curve:
+        return heights[curve]
+    return {
+        split: {quantity: replace(height, alpha=1 - height.alpha) for quantity, height in found.items()}
+        for split, found in heights[curve].items()
+    }
+
+
+class _Measurement:
+    """Measures one curve after the other, and keeps the figures of the networks at their ends."""
+
+    def __init__(
+        self,
+        evaluator: Evaluator,
+        networks: Sequence[Mapping[str, Tensor]],
+        permutations: Mapping[Pair, Permutation],
+        grid: np.ndarray,
+    ) -> None:
+        self._evaluator, self._networks, self._permutations, self._grid = evaluator, networks, permutations, grid
+        self._ends: dict[int, dict[str, Evaluation]] = {}
+
+    def __call__(self, pair: Pair) -> Heights:
+        rows = np.stack([1 - self._grid, self._grid], 1)
+        whole = np.arange(len(rows))
+        shape = Shape(whole.tolist(), rows, [0, len(rows) - 1])
+        found = sharpen(self._figures(pair, whole, False), [shape], lambda places: self._figures(pair, places, True))
+        curves = {split: Curve(self._grid, evaluation) for split, evaluation in found.items()}
+        return {split: {"loss": curve.loss, "error": curve.error} for split, curve in curves.items()}
+
+    def _figures(self, pair: Pair, places: np.ndarray, exact: bool) -> dict[str, Evaluation]:
+        """Figures at some places of the grid; those of the ends are exact and known, or soon will be."""
+        rows = np.stack([1 - self._grid, self._grid], 1)[places]
+        inner = rows.all(1)
+        parts = [self._end(number) for number in pair]
+        if inner.any():
+            networks = [self._networks[pair[0]], self._aligned(pair)]
+            parts.append(self._evaluator.evaluate(networks, rows[inner], exact=exact))
+        order = np.where(inner, 1 + np.cumsum(inner), rows[:, 1].astype(int))
+        return {split: joined([part[split] for part in parts], rows, order) for split in parts[0]}
+
+    def _end(self, number: int) -> dict[str, Evaluation]:
+        if number not in self._ends:
+            self._ends[number] = self._evaluator.evaluate([self._networks[number]], np.ones((1, 1)), exact=True)
+        return self._ends[number]
+
+    def _aligned(self, pair: Pair) -> Mapping[str, Tensor]:
+        network, reverse = self._networks[pair[1]], self._permutations.get(pair[::-1])
+        permutation = self._permutations.get(pair, None if reverse is None else reverse.invert())
+        return network if permutation is None else permutation.apply(network)
