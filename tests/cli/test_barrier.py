@@ -68,6 +68,22 @@ def test_two_networks_are_measured_on_the_line_as_they_are(folder, monkeypatch, 
     assert "<!-- test -->" in (folder / "line.svg").read_text()
 
 
+def test_networks_are_repaired(folder, monkeypatch, capsys):
+    run(monkeypatch, capsys, "barrier", "ab.safetensors", "--alphas", "3", "--bn", "repair", "--json", "line.json")
+    a, data, permutation = (
+        fastmatch.load("a.pt"),
+        fastmatch.load_data("digits"),
+        fastmatch.Permutation.load("ab.safetensors"),
+    )
+    options = {"permutation": permutation, "alphas": 3}
+    states = a.state_dict, fastmatch.load("b.pt").state_dict
+    repaired, reset = (fastmatch.barrier(a.module, *states, data, **options, bn=bn) for bn in ("repair", "reset"))
+    found = read(folder / "line.json")
+    assert found["bn"] == "repair"
+    assert found["curves"] == repaired.to_json()["curves"]
+    assert found["curves"] != reset.to_json()["curves"]
+
+
 def test_three_networks_are_measured_over_their_triangle(folder, monkeypatch, capsys):
     outputs = ["--json", "triangle.json", "--csv", "triangle.csv", "--plot", "triangle.png"]
     out = run(monkeypatch, capsys, "barrier", "a.pt", "ab.safetensors", "ac.safetensors", "--grid", "4", *outputs)

@@ -131,7 +131,7 @@ def trained_mode():
     return module, [child.training for child in module.modules()]
 
 
-@pytest.mark.parametrize("bn", ["reset", "keep"])
+@pytest.mark.parametrize("bn", ["reset", "keep", "repair"])
 def test_the_module_is_evaluated_in_eval_mode_and_left_as_it_was(bn):
     module, modes = trained_mode()
     own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
@@ -178,7 +178,7 @@ def test_coefficients_that_do_not_fit_the_networks_are_refused(coefficients):
 
 
 def test_an_unknown_treatment_of_batch_norm_is_refused():
-    with pytest.raises(OptionError, match="'recompute' is unknown; choose reset or keep"):
+    with pytest.raises(OptionError, match="'recompute' is unknown; choose reset, keep or repair"):
         evaluate(networks.build(MLP), states(MLP), COEFFICIENTS, examples(MLP), bn="recompute")
 
 

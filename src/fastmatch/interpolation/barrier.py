@@ -178,7 +178,7 @@ def barrier(
     a, b
         State dicts of ``module``.
     data
-        Both splits are evaluated; the training split also gives BatchNorm its statistics.
+        Both splits are evaluated; the training split also gives BatchNorm and repair their statistics.
     alphas
         Number of points, ``linspace(0, 1, alphas)``, both ends included.
     bn, memory

@@ -43,6 +43,8 @@ class Combinations:
     def __init__(self, setup: Setup, networks: Sequence[State], again: bool) -> None:
         self.chosen, self.precision = setup.runner.chosen, setup.runner.precision
         self._setup = setup
+        if (repair := setup.runner.repair) is not None:
+            networks = [repair.extended(network, self._settle) for network in networks]
         self._stack = Stack(networks)
         self._first = None if setup.first is None else setup.first.outputs(networks)
         self._row: tuple[float, ...] = ()
@@ -70,12 +72,16 @@ class Combinations:
                 state[name].copy_(tensor)
             return
         setup = self._setup
-        logits = setup.runner.settle(state, setup.statistics.inputs, setup.batch)
+        logits = self._settle(state)
         if setup.settled is not None:
             labels = setup.statistics.labels
             self._settled = scores_of(_checked(logits, len(labels), setup.largest[setup.settled]), labels)
         if self._again:
             self._known[self._row] = {name: state[name].clone() for name in setup.reset}, self._settled
+
+    def _settle(self, state: State) -> Any:
+        """Give ``state`` its statistics; return what it makes of the examples that gave them."""
+        return self._setup.runner.settle(state, self._setup.statistics.inputs, self._setup.batch)
 
     def score(self, split: str, places: slice, *, exact: bool = False) -> Scores:
         """Losses and errors of the network that is loaded, in the setup's precision unless ``exact``."""

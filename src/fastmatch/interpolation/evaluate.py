@@ -41,14 +41,20 @@ def evaluate(
     data
         Examples to evaluate on.
     bn
-        ``"reset"``: networks with BatchNorm get running statistics of their own in every row, the cumulative average
-        over one pass over ``statistics`` (interpolated statistics collapse the variance: Jordan et al. 2023, REPAIR);
-        ``"keep"``: statistics are interpolated like weights.
+        ``"reset"``: networks with BatchNorm get running statistics of their own in every row: mean and unbiased variance
+        of all that reaches a normalisation on ``statistics``, once those before it have theirs (interpolated statistics
+        collapse the variance: Jordan et al. 2023, REPAIR). ``"keep"``: statistics are interpolated like weights.
+        ``"repair"``: reset, and the outputs of all convolutions and linear layers without a BatchNorm behind them, but
+        those that give the logits, are rescaled in every row so that mean and standard deviation of each unit over
+        ``statistics`` are the same combination of those that the networks have by themselves. A network alone keeps
+        its losses (those of ``"reset"`` if it has BatchNorm).
     statistics
-        Training examples for the statistics; ``data`` itself if None.
+        Training examples for the statistics; ``data`` itself if None. Where more than 2 GiB of activations (or half of
+        ``memory``) would wait for them, a fixed random subset is taken.
     strategy
         ``"functional"`` calls the module with the weights of each row; ``"lowered"`` exports it once and folds, fuses
         and shares what it can; ``"auto"`` lowers long evaluations on the CPU (:attr:`Evaluation.strategy` says why).
+        Repair needs a lowered network, and ``"auto"`` always gives it one.
     precision
         ``"highest"`` is float32, or wider as given. ``"fast"`` runs lowered networks in bfloat16, and again in float32
         what that might change the class of: errors are those of float32, losses within about 1e-3 of them. Where
@@ -65,7 +71,7 @@ def evaluate(
     ModelError
         A network has other tensors or shapes than ``module``.
     DataError
-        The network does not take the data, returns something else than logits, or has BatchNorm to reset on a single
+        The network does not take the data, returns something else than logits, or has statistics to reset on a single
         example.
     """
     evaluator = Evaluator(

@@ -25,7 +25,7 @@ from fastmatch.interpolation.stack import Stack
 from fastmatch.interpolation.strategies import Strategy, choose_runner
 from fastmatch.symmetry import eval_mode
 
-BatchNormMode = Literal["reset", "keep"]
+BatchNormMode = Literal["reset", "keep", "repair"]
 Progress = Callable[[int, int], None]
 
 
@@ -42,7 +42,7 @@ class Evaluator:
     splits
         Examples to evaluate on.
     statistics
-        Training examples for the statistics of BatchNorm.
+        Training examples for the statistics of BatchNorm and repair.
     bn, strategy, precision, memory
         See :func:`fastmatch.evaluate`.
     rows
@@ -61,8 +61,8 @@ class Evaluator:
         memory: float | None = None,
         rows: int | None = None,
     ) -> None:
-        if bn not in ("reset", "keep"):
-            raise OptionError(f"bn {bn!r} is unknown; choose reset or keep")
+        if bn not in ("reset", "keep", "repair"):
+            raise OptionError(f"bn {bn!r} is unknown; choose reset, keep or repair")
         if memory is not None and not memory > 0:
             raise OptionError(f"memory must be a positive number of bytes, received {memory}")
         self._module, self._splits, self._statistics = module, splits, statistics
@@ -122,13 +122,16 @@ class Evaluator:
         memory = free_memory(split.inputs.device) / FRACTION if self._memory is None else self._memory
         work = measure_work(lambda: forward(self._module, state, split.inputs[:1]))
         operations = float(work.operations) * rows * sum(map(len, splits.values()))
-        runner = choose_runner(self._module, state, split.inputs[:5], operations, self._strategy, self._precision)
+        reset, statistics = [], self._statistics.take(work.settled(math.inf if self._memory is None else memory / 2))
+        if self._bn != "keep":
+            reset = running_statistics(self._module, state, statistics.inputs[:2])
+        options, corrected = (self._strategy, self._precision), self._bn == "repair"
+        runner = choose_runner(self._module, state, split.inputs[:5], operations, *options, corrected=corrected)
         first = None
         if runner.lowered is not None:
             first = FirstLayers(runner.lowered, {name: split.inputs for name, split in splits.items()}, memory / 2)
-        reset, statistics = [], self._statistics.take(work.settled(math.inf if self._memory is None else memory / 2))
-        if self._bn == "reset":
-            reset = running_statistics(self._module, state, statistics.inputs[:2])
+        if runner.repair is not None:
+            reset += runner.repair.statistics
         if reset and len(statistics) < 2:
             raise DataError("BatchNorm statistics need at least two examples; give more, or keep them (bn keep)")
         settled = next((name for name, split in splits.items() if split is statistics), None)

@@ -14,6 +14,7 @@ from fastmatch.interpolation.batchnorm import reset_statistics
 from fastmatch.interpolation.evaluation import Chosen, Precision
 from fastmatch.interpolation.forward import float_type, forward
 from fastmatch.interpolation.lowered import Lowered, State
+from fastmatch.interpolation.repair import Repair
 from fastmatch.symmetry import Graph, export_graph
 
 Strategy = Literal["auto", "functional", "lowered"]
@@ -31,12 +32,20 @@ class Runner:
         The network as a graph; ``module`` itself is called if None.
     quick
         The graph in lower precision.
+    repair
+        Corrections of pre-activations, with which the weights to load are extended.
     """
 
     def __init__(
-        self, module: nn.Module, chosen: Chosen, lowered: Lowered | None = None, quick: Lowered | None = None
+        self,
+        module: nn.Module,
+        chosen: Chosen,
+        lowered: Lowered | None = None,
+        quick: Lowered | None = None,
+        repair: Repair | None = None,
     ) -> None:
         self.chosen = chosen
+        self.repair = repair
         self.precision: Precision = "highest" if quick is None else "fast"
         self.lowered = lowered
         self._quick = quick
@@ -78,7 +87,14 @@ class Runner:
 
 
 def choose_runner(
-    module: nn.Module, state: State, examples: Tensor, work: float, strategy: Strategy, precision: Precision
+    module: nn.Module,
+    state: State,
+    examples: Tensor,
+    work: float,
+    strategy: Strategy,
+    precision: Precision,
+    *,
+    corrected: bool = False,
 ) -> Runner:
     """Decide how to run ``module``.
 
@@ -94,6 +110,8 @@ def choose_runner(
         A few inputs.
     work
         Operations of all runs together.
+    corrected
+        Whether pre-activations are corrected (:class:`Repair`), for which the network must be lowered.
 
     Raises
     ------
@@ -105,25 +123,38 @@ def choose_runner(
     if precision not in ("highest", "fast"):
         raise OptionError(f"precision {precision!r} is unknown; choose highest or fast")
     if strategy == "functional":
-        if precision == "fast":
-            raise OptionError("precision fast needs a lowered network; leave strategy functional out")
+        if precision == "fast" or corrected:
+            option = "bn repair" if corrected else "precision fast"
+            raise OptionError(f"{option} needs a lowered network; leave strategy functional out")
         return Runner(module, Chosen("functional", "it was asked for"))
-    if strategy == "auto" and (reason := _not_worth_it(examples, work)):
+    if strategy == "auto" and not corrected and (reason := _not_worth_it(examples, work)):
         return Runner(module, Chosen("functional", reason))
+    repair = None
     try:
         graph = export_graph(module, (examples[:2],))
+        if corrected:
+            repair = Repair(graph)
+            graph, state = repair.graph, repair.neutral(state)
         lowered = Lowered(graph)
         _compare(module, lowered, state, examples, _CLOSE)
     except (SymmetryError, RuntimeError, ValueError) as error:
-        if strategy == "lowered":
-            raise OptionError(f"the network cannot be lowered ({error}); use strategy functional") from error
+        if strategy == "lowered" or corrected:
+            raise _refusal(error, corrected) from error
         return Runner(module, Chosen("functional", f"it cannot be lowered: {error}"))
     reason = "it was asked for" if strategy == "lowered" else "the evaluation is long"
+    reason = "bn repair needs a graph" if corrected else reason
     quick = None
     if precision == "fast":
         quick, obstacle = _quick(module, graph, state, examples)
         reason += f"; not in precision fast: {obstacle}" if obstacle else ""
-    return Runner(module, Chosen("lowered", reason), lowered, quick)
+    return Runner(module, Chosen("lowered", reason), lowered, quick, repair)
+
+
+def _refusal(error: Exception, corrected: bool) -> OptionError:
+    if not corrected:
+        return OptionError(f"the network cannot be lowered ({error}); use strategy functional")
+    reason = str(error).partition("; trace a run")[0]  # what helps tracing does not help here
+    return OptionError(f"bn repair needs a lowered network, and this one cannot be ({reason}); use bn reset or keep")
 
 
 def _not_worth_it(examples: Tensor, work: float) -> str | None:
@@ -156,8 +187,9 @@ def has_bfloat16() -> bool:
 def _compare(module: nn.Module, lowered: Lowered, state: State, inputs: Tensor, close: float) -> None:
     """Raise ValueError unless both give the same logits, in batches of two sizes."""
     lowered.load(state)
+    own = {name: state[name] for name in module.state_dict()}
     for part in (inputs, inputs[:3]):
-        expected = forward(module, state, part)
+        expected = forward(module, own, part)
         found = lowered.logits(part.to(float_type(state)))
         if not isinstance(expected, Tensor) or found.shape != expected.shape:
             raise ValueError("its graph has other outputs")

@@ -148,7 +148,7 @@ def triangle(
     networks
         Three state dicts a, b and c of ``module``, each after its permutation.
     data
-        Both splits are evaluated; the training split also gives BatchNorm its statistics.
+        Both splits are evaluated; the training split also gives BatchNorm and repair their statistics.
     grid
         Points on each edge, corners included: grid (grid + 1) / 2 in all. The share of a falls from row to row, and
         where it is the same that of b, so that the first row is a and the last is c.

@@ -37,10 +37,11 @@ Example:
 )
 @click.option(
     "--bn",
-    type=click.Choice(["reset", "keep"]),
+    type=click.Choice(["reset", "keep", "repair"]),
     default="reset",
     show_default=True,
-    help="BatchNorm statistics: computed anew for every network evaluated, or interpolated.",
+    help="BatchNorm statistics: computed anew for every network evaluated, or interpolated; repair computes them anew "
+    "and rescales the outputs of layers without BatchNorm to interpolated means and standard deviations (REPAIR).",
 )
 @click.option("--max-only", is_flag=True, help="Only the largest loss on a line: alphas that fall behind are dropped.")
 @options.precision
@@ -58,7 +59,7 @@ def barrier(
     alphas: int | None,
     grid: int | None,
     pairs: str | None,
-    bn: Literal["reset", "keep"],
+    bn: Literal["reset", "keep", "repair"],
     max_only: bool,
     precision: Literal["highest", "fast"],
     memory: float | None,

@@ -12,7 +12,7 @@ import torch
 class Settings:
     """As they stand on the command line."""
 
-    bn: Literal["reset", "keep"]
+    bn: Literal["reset", "keep", "repair"]
     precision: Literal["highest", "fast"]
     memory: float | None
     model: str | None
