@@ -41,8 +41,8 @@ def evaluate(
     data
         Examples to evaluate on.
     bn
-        ``"reset"``: networks with BatchNorm get running statistics of their own in every row: mean and unbiased variance
-        of all that reaches a normalisation on ``statistics``, once those before it have theirs (interpolated statistics
+        ``"reset"``: networks with BatchNorm get running statistics of their own in every row: mean and unbiased
+        variance of all that reaches a normalisation on ``statistics``, once those before have theirs (interpolated ones
         collapse the variance: Jordan et al. 2023, REPAIR). ``"keep"``: statistics are interpolated like weights.
         ``"repair"``: reset, and the outputs of all convolutions and linear layers without a BatchNorm behind them, but
         those that give the logits, are rescaled in every row so that mean and standard deviation of each unit over
