@@ -29,7 +29,7 @@ class FirstLayers:
     Parameters
     ----------
     inputs
-        Of each split, in the type of the weights.
+        Of each split.
     limit
         Bytes.
     """
@@ -61,7 +61,8 @@ class FirstLayers:
                 chosen = torch.tensor(places, device=weight.device)
                 return {split: values.index_select(-1, chosen) for split, values in layer.outputs.items()}
         outputs = {
-            split: F.linear(self._lowered.first_inputs(inputs), weight, bias) for split, inputs in self._inputs.items()
+            split: F.linear(self._lowered.first_inputs(inputs.to(weight.dtype)), weight, bias)
+            for split, inputs in self._inputs.items()
         }
         self._known.append(_Layer({unit: place for place, unit in enumerate(units)}, outputs))
         return outputs
