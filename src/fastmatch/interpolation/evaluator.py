@@ -63,7 +63,7 @@ class Evaluator:
     ) -> None:
         if bn not in ("reset", "keep"):
             raise OptionError(f"bn {bn!r} is unknown; choose reset or keep")
-        if memory is not None and not memory > 0:
+        if memory is not None and not 0 < memory < math.inf:
             raise OptionError(f"memory must be a positive number of bytes, received {memory}")
         self._module, self._splits, self._statistics = module, splits, statistics
         self._bn, self._strategy, self._precision, self._memory = bn, strategy, precision, memory
