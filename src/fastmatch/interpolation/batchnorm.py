@@ -56,26 +56,33 @@ class _OwnStatistics(TorchDispatchMode):
     """Gives every BatchNorm the statistics of what it is given, before it normalises with them.
 
     Works below modules, on the operations themselves, so that exported programs and modules of any class are covered.
+    Running statistics that are no entry of ``state``, as InstanceNorm makes them, stay.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, state: Mapping[str, Tensor]) -> None:
         super().__init__()
-        self.found: set[int] = set()
+        self.found: list[int] = []
+        self._own = {tensor.data_ptr() for tensor in state.values()}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
-        if (func in _WITH_FLAG or func in _WITHOUT_FLAG) and args[3] is not None:
+        known = func in _WITH_FLAG or func in _WITHOUT_FLAG
+        if known and args[3] is not None and args[3].data_ptr() in self._own:
             values, running = args[0], args[3:5]
             write(pool(map(moments, values.tensor_split(batch_count(len(values), _CHUNK)))), *running)
-            self.found.update(tensor.data_ptr() for tensor in running)
+            self.found.extend(tensor.data_ptr() for tensor in running)
         return func(*args, **(kwargs or {}))
 
 
 def running_statistics(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> list[str]:
-    """Names of the running statistics that the network normalises with. Some inputs are run on a copy of them."""
+    """Names of the running statistics that the network normalises with, each as often as it does.
+
+    Some inputs are run on a copy of them.
+    """
     copies = {name: tensor.clone() for name, tensor in state.items()}
-    with _OwnStatistics() as mode:
+    names = {tensor.data_ptr(): name for name, tensor in copies.items()}
+    with _OwnStatistics(copies) as mode:
         forward(module, copies, inputs)
-    return [name for name, tensor in copies.items() if tensor.data_ptr() in mode.found]
+    return [names[found] for found in mode.found]
 
 
 def reset_statistics(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> Any:
@@ -85,5 +92,5 @@ def reset_statistics(module: nn.Module, state: Mapping[str, Tensor], inputs: Ten
     sees: statistics and network fit each other, whatever the order of the examples. The buffers are changed in place,
     all examples run at once, and everything else stays in evaluation mode.
     """
-    with torch.no_grad(), _OwnStatistics():
+    with torch.no_grad(), _OwnStatistics(state):
         return forward(module, state, inputs)

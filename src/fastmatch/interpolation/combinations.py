@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fastmatch.data import Split
@@ -110,7 +111,7 @@ def _combined(outputs: Sequence[Tensor], row: Sequence[float]) -> Tensor:
     """Combination of outputs; a coefficient of 0 leaves its network out."""
     terms = [(coefficient, output) for coefficient, output in zip(row, outputs, strict=True) if coefficient]
     if not terms:
-        return outputs[0] * 0.0
+        return torch.zeros_like(outputs[0])
     (coefficient, output), *others = terms
     total = output * coefficient
     for coefficient, output in others:

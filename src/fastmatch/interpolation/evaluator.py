@@ -63,7 +63,7 @@ class Evaluator:
     ) -> None:
         if bn not in ("reset", "keep", "repair"):
             raise OptionError(f"bn {bn!r} is unknown; choose reset, keep or repair")
-        if memory is not None and not memory > 0:
+        if memory is not None and not 0 < memory < math.inf:
             raise OptionError(f"memory must be a positive number of bytes, received {memory}")
         self._module, self._splits, self._statistics = module, splits, statistics
         self._bn, self._strategy, self._precision, self._memory = bn, strategy, precision, memory
@@ -91,6 +91,8 @@ class Evaluator:
         rows = np.atleast_2d(np.asarray(coefficients, dtype=np.float64))
         if rows.shape[1] != len(networks):
             raise OptionError(f"{rows.shape[1]} coefficients a row for {len(networks)} networks; give one for each")
+        if not rows.size:
+            raise OptionError(f"no coefficients: shape {rows.shape}; give a row for each combination")
         _, kept, places = np.unique(rows.round(12), axis=0, return_index=True, return_inverse=True)
         found: dict[str, list[Scores]] = {name: [] for name in self._splits}
         with self.combinations(networks, len(kept)) as combinations:
@@ -110,7 +112,7 @@ class Evaluator:
         _check_networks(self._module, networks)
         with torch.no_grad(), eval_mode(self._module):
             if self._setup is None:
-                self._setup = self._prepare(Stack(networks[:1]).combine([1.0]), self._rows or rows)
+                self._setup = self._prepare(Stack([_whole(networks)]).combine([1.0]), self._rows or rows)
             try:
                 yield Combinations(self._setup, networks, again)
             finally:
@@ -120,13 +122,15 @@ class Evaluator:
         splits = self._splits
         split = next(iter(splits.values()))
         memory = free_memory(split.inputs.device) / FRACTION if self._memory is None else self._memory
-        work = measure_work(lambda: forward(self._module, state, split.inputs[:1]))
+        pair = split.inputs[:2]
+        work = measure_work(lambda: forward(self._module, state, pair), len(pair))
         operations = float(work.operations) * rows * sum(map(len, splits.values()))
         reset, statistics = [], self._statistics.take(work.settled(math.inf if self._memory is None else memory / 2))
         if self._bn != "keep":
             reset = running_statistics(self._module, state, statistics.inputs[:2])
+        some = split.inputs[torch.arange(5) % len(split)]  # five even of fewer: a graph for one batch size is told so
         options, corrected = (self._strategy, self._precision), self._bn == "repair"
-        runner = choose_runner(self._module, state, split.inputs[:5], operations, *options, corrected=corrected)
+        runner = choose_runner(self._module, state, some, operations, *options, corrected=corrected)
         first = None
         if runner.lowered is not None:
             first = FirstLayers(runner.lowered, {name: split.inputs for name, split in splits.items()}, memory / 2)
@@ -135,6 +139,8 @@ class Evaluator:
         if reset and len(statistics) < 2:
             raise DataError("BatchNorm statistics need at least two examples; give more, or keep them (bn keep)")
         settled = next((name for name, split in splits.items() if split is statistics), None)
+        if len(set(reset)) < len(reset):
+            settled = None  # what ran before a normalisation settled again was not normalised as it is in the end
         return Setup(splits, self._largest, runner, work.batch(memory / 2), first, reset, statistics, settled)
 
 
@@ -146,10 +152,18 @@ def _arrays(scores: Sequence[Scores], places: np.ndarray) -> tuple[np.ndarray, n
 
 def _largest_label(split: Split) -> int:
     """Read once for a split: a GPU would be waited for in every batch."""
+    if not len(split):
+        raise DataError("there are no examples to evaluate on; give at least one")
     smallest, largest = torch.stack(torch.aminmax(split.labels)).tolist()
     if smallest < 0:
         raise DataError(f"labels must be class indices from 0, found {smallest}")
     return largest
+
+
+def _whole(networks: Sequence[State]) -> State:
+    """A network to try things on, the first without NaN and infinities: nothing shows on one that has them."""
+    finite = (n for n in networks if all(t.isfinite().all() for t in n.values() if t.is_floating_point()))
+    return next(finite, networks[0])
 
 
 def _check_networks(module: nn.Module, networks: Sequence[State]) -> None:

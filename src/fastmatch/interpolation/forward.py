@@ -21,7 +21,8 @@ def forward(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> A
         The network does not take the inputs.
     """
     try:
-        return call(module, state, (inputs.to(float_type(state)),))
+        # A copy: the network may change what it is given in place.
+        return call(module, state, (inputs.to(float_type(state), copy=True),))
     except torch.OutOfMemoryError:  # of a GPU: says nothing about the data
         raise
     except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:

@@ -9,11 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+# The library's ReLU turns NaN into 0, so that a broken network would look whole. A leaky one keeps NaN, and what leaks
+# with this slope is nothing beside any other value.
+_RELU = "leaky_relu", [1e-30], ""
+_NOTHING: tuple[str, list[float], str] = "none", [], ""
+
 
 def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
     """``inputs @ weight.T + bias``, inputs [..., in], then a ReLU if asked for."""
     if _has_fused(inputs):
-        return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, *_attribute(relu))
+        return torch.ops.mkldnn._linear_pointwise(inputs, weight, bias, *(_RELU if relu else _NOTHING))
     output = F.linear(inputs, weight, bias)
     return output.relu_() if relu else output
 
@@ -37,14 +42,9 @@ def convolution(
         return output.relu_() if relu else output
     given = weight, bias, padding, stride, dilation, groups
     if other is None:
-        return torch.ops.mkldnn._convolution_pointwise(inputs, *given, *_attribute(relu))
-    return torch.ops.mkldnn._convolution_pointwise.binary(
-        inputs, other, *given, "add", 1.0, "relu" if relu else None, [], None
-    )
-
-
-def _attribute(relu: bool) -> tuple[str, list[float], str]:
-    return ("relu" if relu else "none"), [], ""
+        return torch.ops.mkldnn._convolution_pointwise(inputs, *given, *(_RELU if relu else _NOTHING))
+    output = torch.ops.mkldnn._convolution_pointwise.binary(inputs, other, *given, "add", 1.0, None, [], None)
+    return output.relu_() if relu else output  # behind a sum, the library has no leaky one
 
 
 def _has_fused(inputs: Tensor) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Collection, Sequence
 from itertools import pairwise
@@ -80,7 +81,10 @@ def _layer(node: fx.Node, parameters: Collection[fx.Node]) -> Layer:
 
 
 def _is_foldable(norm: fx.Node, parameters: Collection[fx.Node]) -> bool:
-    """Whether a normalisation has parameters of its own, and only its first result is read."""
+    """Whether a normalisation of a layer's units has parameters of its own, and only its first result is read."""
+    source = arguments(norm)[0]
+    if source.target == _aten.linear.default and source.meta["val"].dim() != 2:
+        return False  # units are the last axis, and normalised is the second
     own = all(given is None or given in parameters for given in norm.args[1:5])
     result = only_user(norm, operator.getitem)
     return own and result is not None and arguments(result)[1] == 0
@@ -104,7 +108,9 @@ def reads_input(node: fx.Node, inputs: Collection[fx.Node]) -> bool:
     sizes = source.meta["val"].shape[1:]
     while source.target in RESHAPES:
         source = arguments(source)[0]
-    return source in inputs and all(isinstance(size, int) for size in sizes)
+    if source not in inputs or not all(isinstance(size, int) for size in sizes):
+        return False
+    return math.prod(sizes) == math.prod(source.meta["val"].shape[1:])  # else the examples are not its first axis
 
 
 def in_place(node: fx.Node) -> bool:

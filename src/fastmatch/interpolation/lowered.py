@@ -144,7 +144,7 @@ class Lowered(GraphRunner):
         values: dict[fx.Node, Any] = {}
         given = iter(self.arguments(state, (_channels_last(inputs),)))
         for node in self.graph.nodes:
-            if node.target == NORM:
+            if node.target == NORM and arguments(node)[3] in self._names:
                 source, _, _, mean, variance, *_ = arguments(node)
                 yield moments(values[source]), values[mean], values[variance]
             self.env, self._plain = values, True

@@ -41,9 +41,9 @@ class Work(NamedTuple):
         return max(_FEWEST, int(min(limit, _SETTLED) / (_ALIVE * max(self.activation, 1))))
 
     def batch(self, limit: float) -> int:
-        """Examples to run at once within ``limit`` bytes."""
+        """Examples to run at once within ``limit`` bytes, two at least."""
         quick = min(max(_ACTIVATION // max(self.activation, 1), _SMALLEST), _LARGEST)
-        return max(1, min(quick, int(limit / (_ALIVE * max(self.activation, 1)))))
+        return max(2, min(quick, int(limit / (_ALIVE * max(self.activation, 1)))))
 
 
 class _Largest(TorchDispatchMode):
@@ -61,10 +61,10 @@ class _Largest(TorchDispatchMode):
         return results
 
 
-def measure_work(run: Callable[[], object]) -> Work:
-    """Cost of ``run()``, which passes one example through a network."""
+def measure_work(run: Callable[[], object], examples: int) -> Work:
+    """Cost of one example, where ``run()`` passes so many of them through a network."""
     from torch.utils.flop_counter import FlopCounterMode  # imports triton
 
     with FlopCounterMode(display=False) as counter, _Largest() as largest:
         run()
-    return Work(counter.get_total_flops(), largest.size)
+    return Work(counter.get_total_flops() // examples, largest.size // examples)

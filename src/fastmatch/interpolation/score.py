@@ -94,7 +94,9 @@ def scores_of(logits: Tensor, labels: Tensor) -> Scores:
 
 
 def _margins(logits: Tensor) -> Tensor:
-    """How far the largest logit is from the next, relative to the largest in size."""
+    """How far the largest logit is from the next, relative to the largest in size; NaN where there is no other."""
+    if logits.shape[-1] == 1:
+        return torch.full_like(logits[:, 0], torch.nan)
     first, second = logits.float().topk(2, -1).values.unbind(-1)
     return (first - second) / logits.abs().amax(-1)
 

@@ -61,7 +61,7 @@ class FirstLayers:
                 chosen = torch.tensor(places, device=weight.device)
                 return {split: values.index_select(-1, chosen) for split, values in layer.outputs.items()}
         outputs = {
-            split: F.linear(self._lowered.first_inputs(inputs).to(weight.dtype), weight, bias)
+            split: F.linear(self._lowered.first_inputs(inputs.to(weight.dtype)), weight, bias)
             for split, inputs in self._inputs.items()
         }
         self._known.append(_Layer({unit: place for place, unit in enumerate(units)}, outputs))

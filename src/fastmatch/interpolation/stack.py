@@ -62,7 +62,7 @@ class Stack:
 
         Floating tensors are views of one flat tensor for each type.
         """
-        row = torch.as_tensor(coefficients)[None]
+        row = torch.as_tensor(coefficients, dtype=torch.float64)[None]
         flat = {dtype: kernels.combine(sets, row)[0] for dtype, sets in self._sets.items()}
         return {
             name: self._view(flat[place.dtype], place) if (place := self._places.get(name)) else tensor.clone()

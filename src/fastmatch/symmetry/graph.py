@@ -48,7 +48,14 @@ def call(module: nn.Module, state: Mapping[str, Tensor], inputs: Sequence[Tensor
     # Every name is given, tied ones too, so there is nothing left for functional_call to tie. Conditions would be
     # compiled for one run, which fails where operations are watched.
     with torch.compiler.set_stance("force_eager"), full_float32():
-        return functional_call(module, dict(state), tuple(inputs), tie_weights=False)
+        return functional_call(module, _without_aliases(module, state), tuple(inputs), tie_weights=False)
+
+
+def _without_aliases(module: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One name of each entry: a submodule known by two would not get its own weights back."""
+    paths = {path for path, _ in module.named_modules(remove_duplicate=False)}
+    aliases = paths.difference(path for path, _ in module.named_modules())
+    return {name: tensor for name, tensor in state.items() if name.rpartition(".")[0] not in aliases}
 
 
 @dataclass(frozen=True)
