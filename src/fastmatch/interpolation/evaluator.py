@@ -141,7 +141,16 @@ class Evaluator:
         settled = next((name for name, split in splits.items() if split is statistics), None)
         if len(set(reset)) < len(reset):
             settled = None  # what ran before a normalisation settled again was not normalised as it is in the end
-        return Setup(splits, self._largest, runner, work.batch(memory / 2), first, reset, statistics, settled)
+        return Setup(
+            splits,
+            self._largest,
+            runner,
+            work.batch(memory / 2, split.inputs.device.type),
+            first,
+            reset,
+            statistics,
+            settled,
+        )
 
 
 def _arrays(scores: Sequence[Scores], places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

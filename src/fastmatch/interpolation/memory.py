@@ -13,8 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _LINUX = Path("/proc/meminfo")
 FRACTION = 4  # One part in this many of what is free may be taken.
-_ACTIVATION = 4 << 20  # Bytes of the largest activation of a batch: it should stay in the caches.
-_SMALLEST, _LARGEST = 16, 1000  # Examples in a batch, as far as memory allows.
+_SMALLEST = 16  # Examples in a batch, as far as memory allows.
+# By kind of device: bytes of the largest activation of a batch, which should stay in the caches of a processor and keep
+# a GPU busy, and examples at most.
+_LARGEST = {"cpu": (4 << 20, 1000), "cuda": (256 << 20, 10_000)}
 _SETTLED = 2 << 30  # Bytes of activations that wait for statistics. Fixed, so that free memory decides about no result.
 _FEWEST = 250  # Examples that statistics are taken from, if there are as many.
 _ALIVE = 3  # Activations of the largest size that are held at a time: a residual stream, what is read, what is written.
@@ -40,9 +42,10 @@ class Work(NamedTuple):
         """Examples that can take part in statistics at once, within ``limit`` bytes and a fixed number of them."""
         return max(_FEWEST, int(min(limit, _SETTLED) / (_ALIVE * max(self.activation, 1))))
 
-    def batch(self, limit: float) -> int:
-        """Examples to run at once within ``limit`` bytes, two at least."""
-        quick = min(max(_ACTIVATION // max(self.activation, 1), _SMALLEST), _LARGEST)
+    def batch(self, limit: float, device: str = "cpu") -> int:
+        """Examples to run at once within ``limit`` bytes, two at least, on a kind of device."""
+        size, most = _LARGEST[device]
+        quick = min(max(size // max(self.activation, 1), _SMALLEST), most)
         return max(2, min(quick, int(limit / (_ALIVE * max(self.activation, 1)))))
 
 
