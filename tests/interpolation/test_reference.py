@@ -53,7 +53,7 @@ def trained(model, digits):
 @functools.cache
 def expected(model, digits):
     module, states = trained(model, digits)
-    statistics = digits.train.take(500) if "norm=batch" in model else None
+    statistics = digits.train.take(100) if "norm=batch" in model else None
     return evaluate_plainly(module, states, ROWS, digits.test, statistics=statistics)
 
 
@@ -69,7 +69,7 @@ def test_errors_agree_exactly_and_losses_closely(model, strategy, precision, dig
         states,
         ROWS,
         digits.test,
-        statistics=digits.train.take(500),
+        statistics=digits.train.take(100),
         strategy=strategy,
         precision=precision,
     )

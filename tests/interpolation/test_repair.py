@@ -57,7 +57,7 @@ def plain(module, states):
 @functools.cache
 def expected(model, digits):
     module, states = plain(*trained(model, digits))
-    statistics = digits.train.take(500)
+    statistics = digits.train.take(100)
     with without_fused_layers():
         return evaluate_plainly(module, states, ROWS, digits.test, statistics=statistics, repair=True)
 
@@ -68,7 +68,7 @@ def test_the_plain_loop_agrees(model, precision, digits):
     losses, errors = expected(model, digits)
     module, states = trained(model, digits)
     found = evaluate(
-        module, states, ROWS, digits.test, bn="repair", statistics=digits.train.take(500), precision=precision
+        module, states, ROWS, digits.test, bn="repair", statistics=digits.train.take(100), precision=precision
     )
     assert found.strategy.name == "lowered"
     close = 1e-6 if found.precision == "highest" else 1e-3
