@@ -12,7 +12,9 @@ import pytest
 from fastmatch import Permutation, barrier, barriers
 from fastmatch.errors import DataError, ModelError, OptionError
 from fastmatch.interpolation import strategies
+from fastmatch.interpolation.barrier import BarrierHeight
 from fastmatch.interpolation.evaluator import Evaluator
+from fastmatch.interpolation.pairs import _seen_from
 from tests.interpolation.populations import population, shuffled
 from tests.problems import build
 
@@ -89,8 +91,16 @@ def test_a_reversed_pair_is_the_same_curve_from_its_other_end(data, digits):
     assert ticks == [(1, 1)]
     there, back = (found.heights[pair]["test"]["loss"] for pair in [(0, 2), (2, 0)])
     assert asdict(there) | {"alpha": back.alpha} == asdict(back)
-    places = [found.alphas.tolist().index(height.alpha) for height in (there, back)]
-    assert sum(places) == 10
+    assert there.alpha + back.alpha == 1
+
+
+@pytest.mark.parametrize("count", [2, 4, 11, 25])
+def test_alphas_from_the_other_end_are_those_of_the_grid(count):
+    grid = np.linspace(0, 1, count)
+    for place, alpha in enumerate(grid.tolist()):
+        height = BarrierHeight(1, 1, 1, 0, 0, 0, alpha)
+        found = _seen_from((1, 0), (0, 1), {(0, 1): {"test": {"loss": height}}}, grid)["test"]["loss"]
+        assert found.alpha == grid[count - 1 - place]
 
 
 def test_every_network_is_evaluated_once_for_all_its_pairs(data, digits, monkeypatch):
