@@ -45,6 +45,19 @@ CASES = {
     "grid of a list": (write_pairs, [*PAIRS, "--grid", "5"], "--grid is for the triangle"),
     "alphas of a triangle": (None, ["barrier", "a.pt", "b.pt", "a.pt", "--alphas", "5"], "--alphas is for a line"),
     "four networks": (None, ["barrier", *["a.pt"] * 4], "received 4 networks"),
+    **{
+        f"memory {size}": (None, ["barrier", "--memory", size], f"--memory {size} is not a size; write a number and K")
+        for size in ("500", "0M", "-1G", "many", "1T", "1.5.2G", "nan", "infG")
+    },
+    "precision of another name": (None, ["barrier", "--precision", "high"], "--precision"),
+    "maximum of a list": (write_pairs, [*PAIRS, "--max-only"], "--max-only is for one line"),
+    "maximum of a triangle": (None, ["barrier", "a.pt", "b.pt", "a.pt", "--max-only"], "--max-only is for one line"),
+    "maximum, drawn": (None, ["barrier", "--max-only", "--plot", "x.png"], "no whole curve; leave it out for x.png"),
+    "maximum as a table": (None, ["barrier", "--max-only", "--csv", "x.csv"], "no whole curve; leave it out for x.csv"),
+    "maximum, fast": (None, ["barrier", "--max-only", "--precision", "fast"], "leave --precision out"),
+    "maximum of one alpha": (None, ["barrier", "--max-only", "--alphas", "1"], "at least 2"),
+    "maximum over a checkpoint": (None, ["barrier", "--max-only", "--json", "b.pt"], "is an input"),
+    "maximum of another width": (of_another_network, ["barrier", "a.pt", "c.pt", "--max-only"], "does not fit a.pt"),
     "networks and a list": (write_pairs, [*PAIRS, "a.pt"], "--pairs names the networks"),
     "picture of a list": (write_pairs, [*PAIRS, "--plot", "x.png"], "leave it out with --pairs"),
     "corner missing": (None, ["barrier", "a.pt", "b.pt", "none.pt"], "no checkpoint at none.pt"),
@@ -110,6 +123,7 @@ CASES = {
             ("an option of later", {"options": {"later": 1}}, "made with later 1, not None"),
             ("another device", {"provenance": {"device": "NVIDIA"}}, "made with device NVIDIA, not cpu"),
             ("another torch", {"provenance": {"torch": "1.0"}}, "made with torch 1.0"),
+            ("another precision", {"provenance": {"precision": "fast"}}, "made with precision fast, not highest"),
         )
     },
 }

@@ -9,6 +9,8 @@ import pytest
 
 import fastmatch
 from fastmatch.cli import cli, main
+from fastmatch.cli.options import _bytes
+from fastmatch.interpolation import strategies
 from tests.cli.running import run
 
 MODEL = "mlp(64, 24, 10)"
@@ -195,3 +197,83 @@ def test_a_list_of_a_single_example_has_no_standard_errors_and_is_resumed(folder
     assert "± nan" in first
     assert read(folder / "out.json")["pairs"][0]["barriers"]["test"]["loss"]["linear_se"] is None
     assert run(monkeypatch, capsys, *single).splitlines()[1:] == first.splitlines()[1:]
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Evaluations are worth lowering, and bfloat16 is worth running, whatever they cost and the processor has."""
+    monkeypatch.setattr(strategies, "_WORTH", 0.0)
+    monkeypatch.setattr(strategies, "has_bfloat16", lambda: True)
+
+
+FORMS = {
+    "alignment": (["ab.safetensors", "--alphas", "3"], ("curves", "unaligned", "test", "error")),
+    "line": (["a.pt", "b.pt", "--alphas", "3"], ("curves", "unaligned", "test", "error")),
+    "triangle": (["a.pt", "b.pt", "c.pt", "--grid", "3"], ("surfaces", "test", "error")),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_precision_that_ran_is_printed_and_written(folder, monkeypatch, capsys, form, quick):
+    arguments, errors = FORMS[form]
+    documents = {}
+    for precision in ("fast", "highest"):
+        outputs = ["--json", f"{precision}.json", "--limit", "200"]
+        out = run(monkeypatch, capsys, "barrier", *arguments, "--precision", precision, *outputs)
+        assert f", precision {precision}\n" in out
+        documents[precision] = read(folder / f"{precision}.json")
+        assert documents[precision]["provenance"]["precision"] == precision
+    fast, highest = documents.values()
+    assert fast["barriers"] == highest["barriers"]
+    for name in errors:
+        fast, highest = fast[name], highest[name]
+    assert fast == highest
+
+
+def test_why_a_precision_did_not_run_is_said(folder, monkeypatch, capsys):
+    out = run(monkeypatch, capsys, "barrier", "a.pt", "b.pt", "--precision", "fast", "--json", "out.json")
+    assert "precision highest (the evaluation is short)" in out
+    assert read(folder / "out.json")["provenance"]["precision"] == "highest"
+
+
+def test_every_pair_of_a_list_says_its_precision(folder, monkeypatch, capsys, quick):
+    run(monkeypatch, capsys, *LIST, "--precision", "fast")
+    assert [row["precision"] for row in read(folder / "out.json")["pairs"]] == ["fast"] * 3
+
+
+@pytest.mark.parametrize(
+    ("size", "found"), [("1K", 2**10), ("500M", 500 * 2**20), ("4G", 2**32), ("1.5gb", 1.5 * 2**30), (" 10Kb ", 10240)]
+)
+def test_sizes_of_memory(size, found):
+    assert _bytes(size) == found
+
+
+def test_memory_reaches_the_evaluation_and_does_not_change_it(folder, monkeypatch, capsys):
+    seen, right = [], fastmatch.barrier
+    monkeypatch.setattr(fastmatch, "barrier", lambda *given, **o: seen.append(o["memory"]) or right(*given, **o))
+    outs = [run(monkeypatch, capsys, "barrier", "a.pt", "b.pt", *more) for more in ([], ["--memory", "20K"])]
+    assert seen == [None, 20480]
+    assert outs[0] == outs[1]
+
+
+@pytest.mark.parametrize("paths", [["ab.safetensors"], ["a.pt", "b.pt"]], ids=len)
+def test_the_maximum_alone_is_that_of_the_curve(folder, monkeypatch, capsys, paths):
+    run(monkeypatch, capsys, "barrier", *paths, "--alphas", "7", "--json", "whole.json")
+    out = run(monkeypatch, capsys, "barrier", *paths, "--alphas", "7", "--max-only", "--json", "max.json")
+    whole, found = read(folder / "whole.json"), read(folder / "max.json")
+    assert found["alphas"] == whole["alphas"]
+    assert found["barriers"].keys() == whole["barriers"].keys()
+    assert found.get("networks") == whole.get("networks")
+    assert found["provenance"]["precision"] == "highest"
+    for pair, splits in found["barriers"].items():
+        for split, figures in splits.items():
+            maximum, curve = figures["loss"], whole["barriers"][pair][split]["loss"]
+            assert maximum["linear"] == pytest.approx(curve["linear"], abs=1e-5)
+            assert maximum["linear_se"] == pytest.approx(curve["linear_se"], abs=1e-5)
+            assert maximum["alpha"] == curve["alpha"]
+            assert 0 < maximum["evaluated"] <= maximum["total"] == 7 * (1437 if split == "train" else 360)
+            name = split if len(paths) == 2 else f"{pair}, {split}"
+            row = next(line for line in out.splitlines() if line.startswith(name))
+            assert f"{maximum['linear']:.4f} ± {maximum['linear_se']:.4f}" in row
+            assert row.split()[-2:] == [f"{100 * maximum['evaluated'] / maximum['total']:.0f}", "%"]
+    assert "largest of 7 alphas, on cpu" in out

@@ -125,3 +125,27 @@ def test_the_weights_given_are_not_changed(digits):
     before = [{name: t.clone() for name, t in state.items()} for state in states]
     evaluate(build(RESNET), states, ROWS, digits.test.take(20), strategy="lowered")
     assert all(torch.equal(old[name], new[name]) for old, new in zip(before, states, strict=True) for name in old)
+
+
+def test_without_instructions_for_bfloat16_the_precision_stays(digits, monkeypatch):
+    monkeypatch.setattr(strategies, "has_bfloat16", lambda: False)
+    data, options = digits.test.take(20), {"strategy": "lowered", "bn": "keep"}
+    found = evaluate(build(MLP), networks(MLP), ROWS, data, precision="fast", **options)
+    assert found.precision == "highest"
+    assert (
+        found.strategy.reason
+        == "it was asked for; not in precision fast: this processor has no instructions for bfloat16"
+    )
+    assert np.array_equal(found.losses, evaluate(build(MLP), networks(MLP), ROWS, data, **options).losses)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"precision": "high"}, "'high' is unknown"),
+        ({"precision": "fast", "strategy": "functional"}, "needs a lowered"),
+    ],
+)
+def test_a_precision_that_cannot_run_is_refused(options, message, digits):
+    with pytest.raises(OptionError, match=message):
+        evaluate(build(MLP), networks(MLP), ROWS, digits.test.take(20), **options)

@@ -12,6 +12,7 @@ from torch import nn
 from fastmatch import DataSet, Split, barrier, barrier_maxima, evaluate
 from fastmatch.errors import DataError, OptionError
 from fastmatch.interpolation import strategies
+from fastmatch.interpolation.evaluator import Evaluator
 from fastmatch.interpolation.reference import evaluate_plainly
 from tests.interpolation.unusual import FLAT, NETWORKS, Net
 
@@ -60,20 +61,25 @@ def problem(name):
     return module, states, data, evaluate_plainly(module, states, ROWS, data, statistics=data)
 
 
-@pytest.mark.parametrize("way", WAYS)
+def in_every_way(module, states, data, graphless):
+    """Evaluations by the module itself, by its graph, and by its graph in bfloat16; the graph is exported once."""
+    yield evaluate(module, states, ROWS, data, strategy="functional")
+    if not graphless:
+        evaluator = Evaluator(module, {"data": data}, data, strategy="lowered", precision="fast")
+        for exact in (True, False):
+            yield evaluator.evaluate(states, ROWS, exact=exact)["data"]
+
+
 @pytest.mark.parametrize("name", NETWORKS)
-def test_figures_are_those_of_the_plain_loop(name, way):
+def test_figures_are_those_of_the_plain_loop(name):
     module, states, data, (losses, errors) = problem(name)
-    options = WAYS[way]
-    if name == "inputs changed in place":
-        options = {}  # what changes its inputs has a graph of two outputs
-    before, own = data.inputs.clone(), [(name, id(tensor)) for name, tensor in module.named_parameters()]
-    found = evaluate(module, states, ROWS, data, **options)
-    close = 1e-3 if found.precision == "fast" else 1e-5
-    np.testing.assert_allclose(found.loss, losses.mean(1), rtol=close, atol=close)
-    assert np.array_equal(found.errors, errors)
-    assert torch.equal(data.inputs, before)
-    assert [(name, id(tensor)) for name, tensor in module.named_parameters()] == own
+    before, own = data.inputs.clone(), {name: id(tensor) for name, tensor in module.named_parameters()}
+    for found in in_every_way(module, states, data, name == "inputs changed in place"):  # its graph has two outputs
+        close = 1e-3 if found.precision == "fast" else 1e-5
+        np.testing.assert_allclose(found.loss, losses.mean(1), rtol=close, atol=close)
+        assert np.array_equal(found.errors, errors)
+        assert torch.equal(data.inputs, before)
+        assert {name: id(tensor) for name, tensor in module.named_parameters()} == own
 
 
 @pytest.mark.parametrize("way", WAYS)

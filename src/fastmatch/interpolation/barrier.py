@@ -141,6 +141,8 @@ def sharpen(
 ) -> dict[str, Evaluation]:
     """Evaluate what barriers of the loss are read off again in full precision: corners and maxima.
 
+    With other figures another row may be the largest: it is evaluated too, until all that are read off were.
+
     Parameters
     ----------
     again
@@ -148,14 +150,23 @@ def sharpen(
     """
     if all(evaluation.precision == "highest" for evaluation in found.values()):
         return dict(found)
-    wanted = {shape.rows[corner] for shape in shapes for corner in shape.corners}
+    result, known = dict(found), set[int]()
+    while wanted := _decisive(result, shapes) - known:
+        places = np.array(sorted(wanted))
+        result = {name: result[name].replaced(places, sharp) for name, sharp in again(places).items()}
+        known |= wanted
+    return result
+
+
+def _decisive(found: Mapping[str, Evaluation], shapes: Sequence[Shape]) -> set[int]:
+    """Rows that barriers of the loss are read off."""
+    rows = {shape.rows[corner] for shape in shapes for corner in shape.corners}
     for evaluation in found.values():
         for shape in shapes:
             losses = evaluation.losses[shape.rows]
             _, at = heights_above(losses, shape.coefficients, losses[shape.corners])
-            wanted |= {shape.rows[at], shape.rows[int(losses.mean(1).argmax())]}
-    places = np.array(sorted(wanted))
-    return {name: found[name].replaced(places, sharp) for name, sharp in again(places).items()}
+            rows |= {shape.rows[at], shape.rows[int(losses.mean(1).argmax())]}
+    return rows
 
 
 def barrier(

@@ -130,7 +130,7 @@ def barriers(
         heights[pair] = measure(pair)
         if progress is not None:
             progress(number + 1, len(curves))
-    return Barriers(grid, count, {pair: _seen_from(pair, curve_of(pair), heights) for pair in wanted})
+    return Barriers(grid, count, {pair: _seen_from(pair, curve_of(pair), heights, grid) for pair in wanted})
 
 
 def _curve_of(permutations: Mapping[Pair, Permutation], pair: Pair) -> Pair:
@@ -141,12 +141,13 @@ def _curve_of(permutations: Mapping[Pair, Permutation], pair: Pair) -> Pair:
     return min(pair, pair[::-1])
 
 
-def _seen_from(pair: Pair, curve: Pair, heights: Mapping[Pair, Heights]) -> Heights:
+def _seen_from(pair: Pair, curve: Pair, heights: Mapping[Pair, Heights], grid: np.ndarray) -> Heights:
     """Heights of a curve, with alpha counted from the first network of ``pair``."""
     if pair == curve:
         return heights[curve]
+    mirrored = dict(zip(grid.tolist(), grid[::-1].tolist(), strict=True))
     return {
-        split: {quantity: replace(height, alpha=1 - height.alpha) for quantity, height in found.items()}
+        split: {quantity: replace(height, alpha=mirrored[height.alpha]) for quantity, height in found.items()}
         for split, found in heights[curve].items()
     }
 
