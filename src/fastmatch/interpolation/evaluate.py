@@ -57,8 +57,9 @@ def evaluate(
         Repair needs a lowered network, and ``"auto"`` always gives it one.
     precision
         ``"highest"`` is float32, or wider as given. ``"fast"`` runs lowered networks in bfloat16, and again in float32
-        what that might change the class of: errors are those of float32, losses within about 1e-3 of them. Where
-        bfloat16 cannot run or gains nothing, the precision stays highest, and :attr:`Evaluation.precision` says so.
+        what that might change the class of: errors are those of float32, as far as a sample tells where they may
+        differ, and losses within about 1e-3 of them. Where bfloat16 cannot run or gains nothing, the precision stays
+        highest, and :attr:`Evaluation.precision` says so.
     memory
         Bytes to take at most beside networks, data and one combination of weights; a quarter of what is free if None.
     progress

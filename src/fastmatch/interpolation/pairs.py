@@ -34,11 +34,14 @@ class Barriers:
         Number of networks.
     heights
         For each pair of network numbers, ``heights[i, j]["train" | "test"]["loss" | "error"]``.
+    precision
+        That of the curves; heights of the loss are read off figures of the highest.
     """
 
     alphas: np.ndarray
     networks: int
     heights: Mapping[Pair, Heights]
+    precision: Precision
 
     def matrix(
         self,
@@ -68,7 +71,8 @@ class Barriers:
             }
             for pair, splits in self.heights.items()
         ]
-        return {"alphas": self.alphas.tolist(), "networks": self.networks, "pairs": pairs}
+        about = {"alphas": self.alphas.tolist(), "networks": self.networks, "precision": self.precision}
+        return {**about, "pairs": pairs}
 
 
 def barriers(
@@ -130,7 +134,8 @@ def barriers(
         heights[pair] = measure(pair)
         if progress is not None:
             progress(number + 1, len(curves))
-    return Barriers(grid, count, {pair: _seen_from(pair, curve_of(pair), heights, grid) for pair in wanted})
+    found = {pair: _seen_from(pair, curve_of(pair), heights, grid) for pair in wanted}
+    return Barriers(grid, count, found, measure.precision)
 
 
 def _curve_of(permutations: Mapping[Pair, Permutation], pair: Pair) -> Pair:
@@ -164,12 +169,14 @@ class _Measurement:
     ) -> None:
         self._evaluator, self._networks, self._permutations, self._grid = evaluator, networks, permutations, grid
         self._ends: dict[int, dict[str, Evaluation]] = {}
+        self.precision: Precision = "highest"
 
     def __call__(self, pair: Pair) -> Heights:
         rows = np.stack([1 - self._grid, self._grid], 1)
         whole = np.arange(len(rows))
         shape = Shape(whole.tolist(), rows, [0, len(rows) - 1])
         found = sharpen(self._figures(pair, whole, False), [shape], lambda places: self._figures(pair, places, True))
+        self.precision = found["test"].precision
         curves = {split: Curve(self._grid, evaluation) for split, evaluation in found.items()}
         return {split: {"loss": curve.loss, "error": curve.error} for split, curve in curves.items()}
 
