@@ -18,7 +18,7 @@ Places = slice | Tensor
 Logits = Callable[[Places], Tensor]  # Of the examples at some places.
 _SAMPLE = 64  # Examples that tell at first how far the quick form is off.
 _SAFETY = 2.0  # How much further than on those that ran exactly it may be off elsewhere.
-_NOISE = 3e-4  # Standard error allowed in the mean loss, absolute up to a loss of 1, relative above.
+_NOISE = 2e-4  # Standard error allowed in the mean loss, absolute up to a loss of 1, relative above.
 
 
 class Scores(NamedTuple):
@@ -40,7 +40,7 @@ def score_quickly(exact: Logits, quick: Logits, labels: Tensor, places: slice, b
     are apart: examples that are closer than twice the largest distance seen, relative to the logits, run again exactly,
     and more of them if one of these is further off than the sample was. The mean difference of the losses on the sample
     is added to those that did not run again, since rounded weights shift all by about the same; the sample grows until
-    its mean is known to 3e-4.
+    its mean is known to 2e-4.
     """
     margins = []
 
