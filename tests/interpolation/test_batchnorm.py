@@ -20,7 +20,7 @@ MODELS = ["mlp(64, 16, 12, 10, norm=batch)", "resnet20(norm=batch, in_channels=1
 TRAINED = "mlp(64, 32, 32, 10, norm=batch)"
 
 
-def examples(model, count=530):
+def examples(model, count=270):
     return Split(3 * torch.randn(count, *networks.input_shape(model)) + 1, torch.zeros(count, dtype=torch.long))
 
 

@@ -37,7 +37,7 @@ class Evaluation:
     coefficients: np.ndarray
     losses: np.ndarray
     errors: np.ndarray
-    strategy: Chosen
+    strategy: Chosen = Chosen("functional", "it was asked for")  # noqa: RUF009
     precision: Precision = "highest"
 
     def at(self, rows: Sequence[int] | np.ndarray) -> Evaluation:
