@@ -20,6 +20,7 @@ from fastmatch.interpolation.repair import EPSILON, Repair
 from fastmatch.symmetry import GraphRunner, export_graph
 from fastmatch.symmetry.graph import without_fused_layers
 from tests.interpolation.test_reference import MODELS, ROWS, Transformer, trained
+from tests.interpolation.unusual import Branch
 from tests.problems import build, example
 
 IMAGES = "in_channels=1, size=8"
@@ -261,15 +262,6 @@ def test_weights_of_other_types_are_repaired_as_they_are(dtype, digits):
     wide = [{name: tensor.double() for name, tensor in state.items()} for state in rounded]
     pair = [evaluate(module, s, ROWS, digits.test.take(50), bn="repair").losses for s in (rounded, wide)]
     np.testing.assert_allclose(*pair, rtol=1e-3, atol=1e-4)
-
-
-class Branch(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(64, 10)
-
-    def forward(self, inputs):
-        return self.layer(inputs.flatten(1)) if inputs.sum() > -1e9 else inputs
 
 
 def test_what_cannot_be_repaired_is_refused(digits):

@@ -3,13 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from fastmatch import evaluate
 from fastmatch.errors import OptionError
 from fastmatch.interpolation import strategies
 from fastmatch.interpolation.lowered import Lowered
 from fastmatch.symmetry import export_graph
+from tests.interpolation.unusual import Branch
 from tests.problems import build, example
 
 ROWS = np.array([[1.0, 0.0], [0.3, 0.7], [1.5, -0.5]])
@@ -33,15 +33,6 @@ def test_short_evaluations_are_not_lowered_and_long_ones_are(digits, monkeypatch
     long = evaluate(module, states, ROWS, data)
     assert long.strategy == ("lowered", "the evaluation is long")
     np.testing.assert_allclose(long.losses, short.losses, rtol=1e-4, atol=1e-5)
-
-
-class Branch(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(64, 10)
-
-    def forward(self, inputs):
-        return self.layer(inputs.flatten(1)) if inputs.sum() > -1e9 else inputs
 
 
 def test_a_network_that_cannot_be_exported_runs_as_it_is(digits, monkeypatch):

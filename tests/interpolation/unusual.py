@@ -146,3 +146,14 @@ NETWORKS = {
     ),
     "dropout": (FLAT, lambda: nn.Sequential(nn.Linear(16, 12), nn.ReLU(), nn.Dropout(0.5), nn.Linear(12, 5))),
 }
+
+
+class Branch(nn.Module):
+    """Cannot be exported: values decide what runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, inputs):
+        return self.layer(inputs.flatten(1)) if inputs.sum() > -1e9 else inputs

@@ -118,14 +118,8 @@ def choose_runner(
     OptionError
         ``strategy`` or ``precision`` is unknown, or the network cannot be lowered as asked.
     """
-    if strategy not in ("auto", "functional", "lowered"):
-        raise OptionError(f"strategy {strategy!r} is unknown; choose auto, functional or lowered")
-    if precision not in ("highest", "fast"):
-        raise OptionError(f"precision {precision!r} is unknown; choose highest or fast")
+    _check_options(strategy, precision, corrected)
     if strategy == "functional":
-        if precision == "fast" or corrected:
-            option = "bn repair" if corrected else "precision fast"
-            raise OptionError(f"{option} needs a lowered network; leave strategy functional out")
         return Runner(module, Chosen("functional", "it was asked for"))
     if strategy == "auto" and not corrected and (reason := _not_worth_it(examples, work)):
         return Runner(module, Chosen("functional", reason))
@@ -148,6 +142,16 @@ def choose_runner(
         quick, obstacle = _quick(module, graph, state, examples)
         reason += f"; not in precision fast: {obstacle}" if obstacle else ""
     return Runner(module, Chosen("lowered", reason), lowered, quick, repair)
+
+
+def _check_options(strategy: Strategy, precision: Precision, corrected: bool) -> None:
+    if strategy not in ("auto", "functional", "lowered"):
+        raise OptionError(f"strategy {strategy!r} is unknown; choose auto, functional or lowered")
+    if precision not in ("highest", "fast"):
+        raise OptionError(f"precision {precision!r} is unknown; choose highest or fast")
+    if strategy == "functional" and (precision == "fast" or corrected):
+        option = "bn repair" if corrected else "precision fast"
+        raise OptionError(f"{option} needs a lowered network; leave strategy functional out")
 
 
 def _refusal(error: Exception, corrected: bool) -> OptionError:
