@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 FASTMATCH := ../$(BIN)/fastmatch
 NETWORK := "mlp(64, 512, 512, 10)"
 
-.PHONY: demo test lint types clean
+.PHONY: demo test lint types studies clean
 
 # torch is installed first and by its exact version: with a range, pip may bring several GB of GPU packages.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -25,6 +25,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed lint types
 	$(BIN)/python -m pytest -n 2
 
+# Every experiment of the papers at its small size, into studies/results. MNIST is used where FASTMATCH_DATA has it.
+studies: $(VENV)/.installed
+	$(BIN)/python -m studies.run_all
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -33,4 +37,4 @@ types: $(VENV)/.installed
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo studies/.cache .pytest_cache .mypy_cache .ruff_cache

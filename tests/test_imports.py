@@ -20,7 +20,7 @@ LEVELS = [
     {"checkpoints", "networks", "data"},
     {"loading"},
     {"matching", "interpolation"},
-    {"training", "plots"},
+    {"analysis", "training", "plots"},
     {"cli"},
 ]
 HOME = {
@@ -84,6 +84,8 @@ def test_siblings_of_one_level_do_not_lean_on_each_other():
         ("checkpoints", "networks"),
         ("checkpoints", "data"),
         ("plots", "training"),
+        ("analysis", "training"),
+        ("analysis", "plots"),
     ):
         for path in _modules():
             for first, second in ((lower, upper), (upper, lower)):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from fastmatch.cli.barrier.sources import has_form
-from fastmatch.cli.output import finite, provenance, write_json
+from fastmatch.cli.output import finite, write_json
+from fastmatch.cli.resume import require_same
 from fastmatch.errors import OutputError
 
 QUANTITIES, DEFINITIONS = ("loss", "error"), ("linear", "mean", "max")
@@ -15,7 +16,6 @@ HEIGHTS = tuple(f"{definition}{suffix}" for definition in DEFINITIONS for suffix
 _SIDE = {"path": str, "sha256": str}
 _SPLIT = {quantity: dict.fromkeys(HEIGHTS, int | float | None) for quantity in QUANTITIES}
 _ROW = {"a": _SIDE, "b": _SIDE, "data": str, "precision": str, "barriers": {"train": _SPLIT, "test": _SPLIT}}
-_DECISIVE = ("fastmatch", "torch", "device", "precision")  # of the provenance: figures may depend on them
 
 
 class Key(NamedTuple):
@@ -71,15 +71,7 @@ class PairResults:
             raise _foreign(path)
         if not all(has_form(row, _ROW) for row in document["pairs"]):
             raise _foreign(path)
-        now = provenance(None, self._device, self._precision)
-        expected = finite(self._options) | {name: now[name] for name in _DECISIVE}
-        found = document["options"] | {name: document["provenance"].get(name) for name in _DECISIVE}
-        for name in expected | found:
-            if found.get(name) != expected.get(name):
-                raise OutputError(
-                    f"{path} was made with {name} {found.get(name)}, not {expected.get(name)}; "
-                    "use what it was made with, or name a new file"
-                )
+        require_same(path, document, self._options, self._device, self._precision)
         rows: list[dict[str, Any]] = document["pairs"]
         return rows
 

@@ -1,0 +1,1 @@
+"""What alignments and barriers tell about networks: sequences, features, populations."""

@@ -1,0 +1,1 @@
+"""Short scripts, one for each group of published figures or tables; see README.md."""
