@@ -1,6 +1,26 @@
 """What alignments and barriers tell about networks: sequences, features, populations."""
 
+from fastmatch.analysis.boundaries import Boundaries, boundaries
+from fastmatch.analysis.clusters import Clusters, single_linkage
 from fastmatch.analysis.deviation import Deviation, output_deviation
 from fastmatch.analysis.indirect import indirect_barriers
+from fastmatch.analysis.population import Population, population
+from fastmatch.analysis.redundancy import Reduction, merge_units, unit_similarity
+from fastmatch.analysis.widths import narrow, pad
 
-__all__ = ["Deviation", "indirect_barriers", "output_deviation"]
+__all__ = [
+    "Boundaries",
+    "Clusters",
+    "Deviation",
+    "Population",
+    "Reduction",
+    "boundaries",
+    "indirect_barriers",
+    "merge_units",
+    "narrow",
+    "output_deviation",
+    "pad",
+    "population",
+    "single_linkage",
+    "unit_similarity",
+]
