@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLOURS = ("#8c8c8c", "#0072b2", "#d55e00", "#009e73")
-_COLUMNS = 4
+_COLUMNS = 5
 Values = Mapping[str, Mapping[object, ArrayLike]]
 
 
@@ -112,19 +112,24 @@ def draw_bundles(
         axes.set_title(name, fontsize=9)
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
-        axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 
 
+def _shape(panels: int) -> tuple[int, int]:
+    """Rows and columns that panels fill as evenly as they can."""
+    rows = math.ceil(panels / _COLUMNS)
+    return rows, math.ceil(panels / rows)
+
+
 def _size(panels: int) -> tuple[float, float]:
-    return 0.3 + 2.9 * min(panels, _COLUMNS), 0.3 + 2.5 * math.ceil(panels / _COLUMNS)
+    rows, columns = _shape(panels)
+    return 0.3 + 2.7 * columns, 0.3 + 2.5 * rows
 
 
 def _grid(figure: Figure, panels: int) -> list[Axes]:
-    """Axes in rows of a few; those beyond the last panel stay away."""
-    columns = min(panels, _COLUMNS)
-    axes = list(np.atleast_1d(figure.subplots(math.ceil(panels / columns), columns)).ravel())
+    """Axes in rows; those beyond the last panel stay away."""
+    axes = list(np.atleast_1d(figure.subplots(*_shape(panels))).ravel())
     for unused in axes[panels:]:
         unused.set_axis_off()
     return axes[:panels]
