@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastmatch.plots.canvas import new_figure, save
+from fastmatch.plots.canvas import new_figure, save, tiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,8 +53,9 @@ def draw_boxes(
         axes.set_ylabel(ylabel if number == 0 else "")
         axes.set_title(name, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-        if len(series) > 1:
-            axes.legend(frameon=False, fontsize=8)
+        known = axes.get_legend_handles_labels()
+    if len(known[1]) > 1:
+        figure.legend(*known, loc="outside right center", frameon=False, fontsize=8)
     save(figure, path)
 
 
@@ -116,20 +116,14 @@ def draw_bundles(
     save(figure, path)
 
 
-def _shape(panels: int) -> tuple[int, int]:
-    """Rows and columns that panels fill as evenly as they can."""
-    rows = math.ceil(panels / _COLUMNS)
-    return rows, math.ceil(panels / rows)
-
-
 def _size(panels: int) -> tuple[float, float]:
-    rows, columns = _shape(panels)
+    rows, columns = tiles(panels, _COLUMNS)
     return 0.3 + 2.7 * columns, 0.3 + 2.5 * rows
 
 
 def _grid(figure: Figure, panels: int) -> list[Axes]:
     """Axes in rows; those beyond the last panel stay away."""
-    axes = list(np.atleast_1d(figure.subplots(*_shape(panels))).ravel())
+    axes = list(np.atleast_1d(figure.subplots(*tiles(panels, _COLUMNS))).ravel())
     for unused in axes[panels:]:
         unused.set_axis_off()
     return axes[:panels]
