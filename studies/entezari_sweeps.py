@@ -59,6 +59,7 @@ def main(report: study.Report, limit: int | None, networks: int, families: dict[
         columns = [axis, "train loss", "train error", "test loss", "test error"]
         report.table(f"{family}, {data}: mean barrier of the loss", [*columns, *SERIES], rows)
         draw(report, family, axis, rows)
+        report.say(f"{family}: " + "; ".join(course(axis, rows, f"real world {stage}") for stage in STAGES) + ".")
     aggregate(report, found)
 
 
@@ -84,6 +85,14 @@ def row(x: int, found: dict[str, Any]) -> list[float]:
         for stage in STAGES
     ]
     return [x, *ends, *series]
+
+
+def course(axis: str, rows: list[list[float]], series: str) -> str:
+    """Where the training barrier starts, peaks and ends over the sizes."""
+    values = {row[0]: row[5 + SERIES.index(f"{series}, train")] for row in rows}
+    first, peak, last = next(iter(values)), max(values, key=values.__getitem__), list(values)[-1]
+    points = ", ".join(f"{values[x]:.3g} at {axis} {x}" for x in dict.fromkeys((first, peak, last)))
+    return f"{series}, training barrier {points}" + (" (the largest)" if peak == last else "")
 
 
 def draw(report: study.Report, family: str, axis: str, rows: list[list[float]]) -> None:
