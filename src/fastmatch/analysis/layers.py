@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from fastmatch.errors import SymmetryError
+from fastmatch.interpolation.layers import arguments
 from fastmatch.symmetry import Graph, GraphRunner, export_graph
 
 _aten = torch.ops.aten
@@ -60,19 +61,15 @@ class Layer:
     @property
     def reads(self) -> str:
         """Node that the layer reads."""
-        return str(self._arguments[0].name)
+        assert self.node is not None
+        return str(arguments(self.node)[0].name)
 
     def apply(self, inputs: Tensor, weight: Tensor) -> Tensor:
         """The layer's linear map, without a bias."""
         assert self.node is not None
         target: Any = self.node.target
-        result: Tensor = target(inputs, weight, None, *self._arguments[3:])
+        result: Tensor = target(inputs, weight, None, *arguments(self.node)[3:])
         return result
-
-    @property
-    def _arguments(self) -> Sequence[Any]:
-        assert self.node is not None
-        return self.node.args
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,20 +118,20 @@ class _Finder:
 
     def find(self) -> Iterator[Layer]:
         """Layers in order, then the outputs where they are none of the layers' features."""
-        found = [node for node in self._nodes if node.target in _LAYERS and node.args[1] in self._names]
+        found = [node for node in self._nodes if node.target in _LAYERS and arguments(node)[1] in self._names]
         found = [node for node in found if node in self._data]
         turns: dict[str, int] = {}
         reached: set[fx.Node] = set()
         for node, after in zip(found, [*found[1:], self._nodes[-1]], strict=True):
-            weight = self._names[node.args[1]]
+            weight = self._names[arguments(node)[1]]
             name = weight.rpartition(".")[0] or weight
             turns[name] = turns.get(name, 0) + 1
             reached, feature, relu = self._follow(node, after)
             title = name if turns[name] == 1 else f"{name} ({turns[name]})"
             yield Layer(title, node, weight, feature.name, relu, self._cut(feature))
-        output: Any = self._nodes[-1].args[0]
-        if found and output[0] not in reached:
-            yield Layer("output", None, None, output[0].name, None, frozenset(self._uses))
+        output, *_ = arguments(self._nodes[-1])[0]
+        if found and output not in reached:
+            yield Layer("output", None, None, output.name, None, frozenset(self._uses))
 
     def _follow(self, layer: fx.Node, after: fx.Node) -> tuple[set[fx.Node], fx.Node, str | None]:
         """What elementwise operations reach from a layer before the next, the last of them, and what a ReLU reads."""
@@ -145,7 +142,7 @@ class _Finder:
                 if node.target not in _MOVES and isinstance(node.meta["val"], Tensor):
                     feature = node
                 if node.target == _aten.relu.default:
-                    relu = str(node.args[0].name)
+                    relu = str(arguments(node)[0].name)
         return reached, feature, relu
 
     def _cut(self, feature: fx.Node) -> frozenset[str] | None:
@@ -160,8 +157,8 @@ class _Finder:
 def _is_passed(node: fx.Node) -> bool:
     """Whether an operation treats every entry by itself, normalises, or only moves entries."""
     if node.target is operator.getitem:
-        source: Any = node.args[0]
-        return source.target in _NORMS and node.args[1] == 0
+        source, place = arguments(node)
+        return source.target in _NORMS and bool(place == 0)
     pointwise = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
     return pointwise or node.target in _NORMS or node.target in _MOVES
 
