@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -122,7 +123,7 @@ class _Finder:
         found = [node for node in found if node in self._data]
         turns: dict[str, int] = {}
         reached: set[fx.Node] = set()
-        for node, after in zip(found, [*found[1:], self._nodes[-1]], strict=True):
+        for node, after in pairwise([*found, self._nodes[-1]]):
             weight = self._names[arguments(node)[1]]
             name = weight.rpartition(".")[0] or weight
             turns[name] = turns.get(name, 0) + 1
