@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-SHARED = {"__init__", "study", "population", "run_all"}
+SHARED = {"__init__", "study", "population", "run_all", "zhou_pairs"}
 
 
 def names() -> list[str]:
