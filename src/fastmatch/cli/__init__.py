@@ -11,6 +11,7 @@ from fastmatch import FastmatchError
 from fastmatch.cli.align import align
 from fastmatch.cli.barrier import barrier
 from fastmatch.cli.compare import compare
+from fastmatch.cli.features import features
 from fastmatch.cli.inspect import inspect
 from fastmatch.cli.train import train
 
@@ -33,7 +34,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, align, barrier, inspect, compare):
+for command in (train, align, barrier, features, inspect, compare):
     cli.add_command(command)
 
 
