@@ -27,7 +27,7 @@ HOME = {
     "click": {"cli"},
     "rich": {"cli"},
     "matplotlib": {"plots"},
-    "scipy": {"assignment", "matching"},
+    "scipy": {"assignment", "matching", "analysis"},
     "lapjv": {"assignment"},
 }
 

@@ -13,6 +13,7 @@ from fastmatch.cli.barrier import barrier
 from fastmatch.cli.compare import compare
 from fastmatch.cli.features import features
 from fastmatch.cli.inspect import inspect
+from fastmatch.cli.matrix import matrix
 from fastmatch.cli.train import train
 
 
@@ -34,7 +35,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, align, barrier, features, inspect, compare):
+for command in (train, align, barrier, matrix, features, inspect, compare):
     cli.add_command(command)
 
 

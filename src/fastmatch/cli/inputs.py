@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -55,6 +56,15 @@ def find_data(network: fastmatch.Checkpoint, data: str | None, data_dir: str | N
         if data is not None:
             raise
         return None
+
+
+def data_digest(dataset: fastmatch.DataSet) -> str:
+    """Hex SHA-256 of all examples: figures of two data sets with one digest can stand beside each other."""
+    digest = hashlib.sha256()
+    for split in (dataset.train, dataset.test):
+        for tensor in (split.inputs, split.labels):
+            digest.update(str(tuple(tensor.shape)).encode() + tensor.cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def move_state(state: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from fastmatch.data import DataSet
 from fastmatch.errors import OptionError
-from fastmatch.interpolation.barrier import BarrierHeight, Curve, Shape, alpha_grid, sharpen
+from fastmatch.interpolation.barrier import Curve, Shape, alpha_grid, sharpen
 from fastmatch.interpolation.evaluation import Evaluation, Precision, joined
 from fastmatch.interpolation.evaluator import BatchNormMode, Evaluator
+from fastmatch.interpolation.line import Heights, Line, Means
 from fastmatch.permutation import Permutation
 
 Pair = tuple[int, int]
-Heights = Mapping[str, Mapping[str, BarrierHeight]]
+Definition = Literal["linear", "mean", "max", "linear_se", "mean_se", "max_se"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class Barriers:
         Number of networks.
     heights
         For each pair of network numbers, ``heights[i, j]["train" | "test"]["loss" | "error"]``.
+    means
+        The curves themselves, means over examples: ``means[i, j]["train" | "test"]["loss" | "error"]``, float64, shape
+        [alphas], alpha counted from network i.
     precision
         That of the curves; heights of the loss are read off figures of the highest.
     """
@@ -41,6 +45,7 @@ class Barriers:
     alphas: np.ndarray
     networks: int
     heights: Mapping[Pair, Heights]
+    means: Mapping[Pair, Means]
     precision: Precision
 
     def matrix(
@@ -48,9 +53,11 @@ class Barriers:
         *,
         split: Literal["train", "test"] = "test",
         quantity: Literal["loss", "error"] = "loss",
-        definition: Literal["linear", "mean", "max"] = "linear",
+        definition: Definition = "linear",
     ) -> np.ndarray:
-        """Barriers of all pairs, float64, shape [networks, networks]: 0 on the diagonal, NaN for pairs left out.
+        """Barriers of all pairs, or their standard errors (``"max_se"``), float64, shape [networks, networks].
+
+        The diagonal is 0, a pair left out NaN.
 
         A barrier is the same from both ends, so a pair stands for its reverse unless that was measured too.
         """
@@ -63,13 +70,9 @@ class Barriers:
         return matrix
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data: alphas, number of networks, and the barriers of each pair."""
+        """Plain data: alphas, number of networks, and the barriers and curves of each pair."""
         pairs = [
-            {
-                "pair": list(pair),
-                "barriers": {split: {q: vars(h) for q, h in found.items()} for split, found in splits.items()},
-            }
-            for pair, splits in self.heights.items()
+            {"pair": list(pair), **Line(heights, self.means[pair]).to_json()} for pair, heights in self.heights.items()
         ]
         about = {"alphas": self.alphas.tolist(), "networks": self.networks, "precision": self.precision}
         return {**about, "pairs": pairs}
@@ -86,6 +89,7 @@ def barriers(
     bn: BatchNormMode = "reset",
     precision: Precision = "highest",
     memory: float | None = None,
+    known: MutableMapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Barriers:
     """Barriers on the segments between networks, each as it is or permuted.
@@ -105,6 +109,9 @@ def barriers(
         is meant; without either, the network is taken as it is.
     alphas, bn, precision, memory
         See :func:`fastmatch.barrier`.
+    known
+        What an earlier call with the same arguments found, plain data by ``"i-j"``: such curves are not measured again,
+        and what is measured is put in.
     progress
         Called with (curves done, curves).
 
@@ -129,13 +136,17 @@ def barriers(
         module, splits, data.train, bn=bn, precision=precision, memory=memory, rows=len(curves) * alphas
     )
     measure = _Measurement(evaluator, networks, permutations or {}, grid)
-    heights = {}
-    for number, pair in enumerate(curves):
-        heights[pair] = measure(pair)
+    lines, known = {}, {} if known is None else known
+    for number, (i, j) in enumerate(curves):
+        if (name := f"{i}-{j}") not in known:
+            known[name] = measure((i, j)).to_json() | {"precision": measure.precision}
+        lines[i, j] = Line.from_json(known[name])
         if progress is not None:
             progress(number + 1, len(curves))
+    heights = {pair: line.heights for pair, line in lines.items()}
     found = {pair: _seen_from(pair, curve_of(pair), heights, grid) for pair in wanted}
-    return Barriers(grid, count, found, measure.precision)
+    means = {pair: _means_from(pair, curve_of(pair), lines) for pair in wanted}
+    return Barriers(grid, count, found, means, known[f"{curves[-1][0]}-{curves[-1][1]}"]["precision"])
 
 
 def _curve_of(permutations: Mapping[Pair, Permutation], pair: Pair) -> Pair:
@@ -157,6 +168,12 @@ def _seen_from(pair: Pair, curve: Pair, heights: Mapping[Pair, Heights], grid: n
     }
 
 
+def _means_from(pair: Pair, curve: Pair, lines: Mapping[Pair, Line]) -> Means:
+    """Means of a curve, with alpha counted from the first network of ``pair``."""
+    step = 1 if pair == curve else -1
+    return {split: {q: mean[::step] for q, mean in found.items()} for split, found in lines[curve].means.items()}
+
+
 class _Measurement:
     """Measures one curve after the other, and keeps the figures of the networks at their ends."""
 
@@ -171,14 +188,13 @@ class _Measurement:
         self._ends: dict[int, dict[str, Evaluation]] = {}
         self.precision: Precision = "highest"
 
-    def __call__(self, pair: Pair) -> Heights:
+    def __call__(self, pair: Pair) -> Line:
         rows = np.stack([1 - self._grid, self._grid], 1)
         whole = np.arange(len(rows))
         shape = Shape(whole.tolist(), rows, [0, len(rows) - 1])
         found = sharpen(self._figures(pair, whole, False), [shape], lambda places: self._figures(pair, places, True))
         self.precision = found["test"].precision
-        curves = {split: Curve(self._grid, evaluation) for split, evaluation in found.items()}
-        return {split: {"loss": curve.loss, "error": curve.error} for split, curve in curves.items()}
+        return Line.of({split: Curve(self._grid, evaluation) for split, evaluation in found.items()})
 
     def _figures(self, pair: Pair, places: np.ndarray, exact: bool) -> dict[str, Evaluation]:
         """Figures at some places of the grid; those of the ends are exact and known, or soon will be."""

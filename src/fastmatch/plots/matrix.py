@@ -52,13 +52,14 @@ def draw_matrices(
         axes.set_title(name, fontsize=9)
         axes.set_xlabel(axes_labels[1])
         axes.set_ylabel(axes_labels[0] if place == 0 else "")
-        axes.set_yticks(*_ticks(rows))
-        axes.set_xticks(*_ticks(rows if columns is None else columns), rotation=90)
+        axes.set_yticks(*thin_ticks(rows))
+        axes.set_xticks(*thin_ticks(rows if columns is None else columns), rotation=90)
         axes.tick_params(labelsize=7)
     figure.colorbar(image, ax=list(panels), label=unit, shrink=0.9)
     save(figure, path)
 
 
-def _ticks(labels: Sequence[object]) -> tuple[list[int], list[str]]:
+def thin_ticks(labels: Sequence[object]) -> tuple[list[int], list[str]]:
+    """Places and texts of as many labels as can be read."""
     places = list(range(0, len(labels), 1 + len(labels) // _MOST_LABELS))
     return places, [str(labels[place]) for place in places]

@@ -1,6 +1,6 @@
 """Which parameter axes share a permutation: the spec, the tracer, the rules, the certificate."""
 
-from fastmatch.symmetry.certificate import Certificate, certify, certify_spec
+from fastmatch.symmetry.certificate import Certificate, certify, certify_spec, same_function
 from fastmatch.symmetry.graph import Graph, GraphRunner, call, eval_mode, export_graph
 from fastmatch.symmetry.layout import Bases, Box, Factor, Indices, Occurrence, TensorLayout
 from fastmatch.symmetry.notation import load_spec
@@ -29,5 +29,6 @@ __all__ = [
     "export_graph",
     "load_spec",
     "observe",
+    "same_function",
     "trace",
 ]

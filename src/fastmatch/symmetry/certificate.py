@@ -93,34 +93,65 @@ def certify(
     SymmetryError
         The network returns no tensors.
     """
-    before, coarsest = _outputs(module, state, inputs)
-    if not any(old.numel() for old in before):
-        raise SymmetryError(f"{type(module).__name__} returns no tensor to compare; certify a network with outputs")
-
-    tolerance = _TOLERANCE.get(coarsest, 1e-2)
-    nudged, _ = _outputs(module, _nudge(_double(state)), inputs)
-    floors = [100 * _largest_gap(old, new) / tolerance for old, new in zip(before, nudged, strict=True)]
+    reference = _Reference(module, state, inputs)
 
     def difference(moved: Indices) -> tuple[float, float]:
-        after, _ = _outputs(module, spec.permute(state, moved), inputs)
-        return _difference(before, after, floors)
+        return reference.difference(spec.permute(state, moved))
 
-    max_abs, max_rel = difference(indices)
+    found = difference(indices)
     failed: tuple[str, ...] = ()
-    if not max_rel <= tolerance:
+    if not found[1] <= reference.tolerance:
         failed = tuple(
             f"group {group.name!r} ({_axes(group)})"
             for group in spec.groups
-            if group.name in indices and not difference({group.name: indices[group.name]})[1] <= tolerance
+            if group.name in indices and not difference({group.name: indices[group.name]})[1] <= reference.tolerance
         )
-    return Certificate(
-        max_abs=max_abs,
-        max_rel=max_rel,
-        tolerance=tolerance,
-        examples=next((len(tensor) for tensor in inputs if tensor.dim()), 1),
-        dtype=str(coarsest).removeprefix("torch."),
-        failed=failed,
-    )
+    return reference.certificate(found, failed)
+
+
+def same_function(
+    module: nn.Module, before: Mapping[str, Tensor], after: Mapping[str, Tensor], inputs: Sequence[Tensor]
+) -> Certificate:
+    """Compare the outputs of ``module`` with two sets of weights, computed as in :func:`certify`.
+
+    Raises
+    ------
+    SymmetryError
+        The network returns no tensors.
+    """
+    reference = _Reference(module, before, inputs)
+    return reference.certificate(reference.difference(after))
+
+
+class _Reference:
+    """Outputs of a network that others must have, to rounding."""
+
+    def __init__(self, module: nn.Module, state: Mapping[str, Tensor], inputs: Sequence[Tensor]) -> None:
+        self._module, self._inputs = module, inputs
+        self._before, self._coarsest = _outputs(module, state, inputs)
+        if not any(old.numel() for old in self._before):
+            raise SymmetryError(f"{type(module).__name__} returns no tensor to compare; certify a network with outputs")
+        self.tolerance = _TOLERANCE.get(self._coarsest, 1e-2)
+        nudged, _ = _outputs(module, _nudge(_double(state)), inputs)
+        pairs = zip(self._before, nudged, strict=True)
+        self._floors = [100 * _largest_gap(old, new) / self.tolerance for old, new in pairs]
+
+    def difference(self, state: Mapping[str, Tensor]) -> tuple[float, float]:
+        """Largest absolute and relative difference of the outputs with weights ``state``."""
+        after, _ = _outputs(self._module, state, self._inputs)
+        return _difference(self._before, after, self._floors)
+
+    def certificate(self, difference: tuple[float, float], failed: tuple[str, ...] = ()) -> Certificate:
+        """What was found, with how."""
+        max_abs, max_rel = difference
+        return Certificate(
+            max_abs=max_abs,
+            max_rel=max_rel,
+            tolerance=self.tolerance,
+            examples=next((len(tensor) for tensor in self._inputs if tensor.dim()), 1),
+            dtype=str(self._coarsest).removeprefix("torch."),
+            failed=failed,
+        )
 
 
 def _axes(group: Group) -> str:

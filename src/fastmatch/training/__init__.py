@@ -1,5 +1,6 @@
 """A small trainer: from a recipe and a seed to a network and its snapshots, dense or pruned."""
 
+from fastmatch.training.averaging import average, running_averages
 from fastmatch.training.folder import PruningFolder
 from fastmatch.training.imp import REWINDINGS, Level, PrunedNetwork, Pruning, prune_iteratively
 from fastmatch.training.initialisation import initialise
@@ -21,12 +22,14 @@ __all__ = [
     "Snapshot",
     "TrainResult",
     "apply_masks",
+    "average",
     "density",
     "evaluate",
     "initialise",
     "prunable",
     "prune",
     "prune_iteratively",
+    "running_averages",
     "train",
     "transport",
 ]

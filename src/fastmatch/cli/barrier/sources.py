@@ -140,5 +140,6 @@ def check_same(sources: Sequence[Source]) -> None:
         if differing := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
             raise ModelError(
                 f"{source.name} does not fit {sources[0].name}: {differing[0]!r} is missing, unknown or of another "
-                "shape; give networks of one architecture and width"
+                "shape; give networks of one architecture and width (fastmatch.analysis.pad widens one by units that "
+                "do nothing)"
             )

@@ -1,0 +1,84 @@
+"""Networks of one architecture and unlike widths: units left out, and units that do nothing put in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fastmatch.errors import ModelError
+from fastmatch.symmetry import PermutationSpec, TensorLayout
+
+State = Mapping[str, Tensor]
+
+
+def pad(spec: PermutationSpec, state: State) -> dict[str, Tensor]:
+    """Widen a network with units whose incoming and outgoing weights are 0, behind its own.
+
+    The function stays the same, unless a normalisation takes statistics over the units (LayerNorm).
+
+    Parameters
+    ----------
+    spec
+        Of the wide network.
+    state
+        State dict of the narrow one.
+
+    Raises
+    ------
+    ModelError
+        It is not a narrower network of that architecture.
+    """
+    if state.keys() != spec.tensors.keys():
+        raise ModelError("the narrow network has other tensors than the wide one; pad networks of one architecture")
+    widths = {
+        group: state[name].shape[axis]
+        for name, layout in spec.tensors.items()
+        if state[name].dim() == len(layout.shape)
+        for axis in range(len(layout.shape))
+        if (group := layout.mover(axis, spec.bases)) is not None
+    }
+    first = {name: np.arange(width) for name, width in widths.items()}
+    return {name: _padded(name, state[name], layout, first) for name, layout in spec.tensors.items()}
+
+
+def _padded(name: str, tensor: Tensor, layout: TensorLayout, first: Mapping[str, np.ndarray]) -> Tensor:
+    places = [_positions(layout, axis, first) for axis in range(len(layout.shape))]
+    if tuple(tensor.shape) != tuple(map(len, places)):
+        raise ModelError(
+            f"{name!r} has shape {tuple(tensor.shape)}, which does not fit into {layout.shape} with units left over"
+        )
+    for axis, index in enumerate(places):
+        if len(index) < layout.shape[axis]:
+            wide = tensor.new_zeros((*tensor.shape[:axis], layout.shape[axis], *tensor.shape[axis + 1 :]))
+            tensor = wide.index_copy_(axis, torch.from_numpy(index).to(tensor.device), tensor)
+    return tensor.clone()
+
+
+def narrow(spec: PermutationSpec, state: State, kept: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Leave out all units but some: a state dict of the narrower architecture.
+
+    Parameters
+    ----------
+    kept
+        Group -> numbers of the units that stay, int64, ascending; groups that are left out stay whole.
+    """
+    result = dict(state)
+    for name, layout in spec.tensors.items():
+        for axis, size in enumerate(layout.shape):
+            if len(index := _positions(layout, axis, kept)) < size:
+                result[name] = result[name].index_select(axis, torch.from_numpy(index).to(result[name].device))
+    return result
+
+
+def _positions(layout: TensorLayout, axis: int, kept: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Positions on an axis that belong to units that are kept, or to none."""
+    stays = np.ones(layout.shape[axis], dtype=bool)
+    for box in layout.axes[axis]:
+        for place, factor in enumerate(box.factors):
+            if factor.group is not None and factor.group in kept:
+                gone = np.setdiff1d(np.arange(factor.size), kept[factor.group])
+                stays[np.take(box.positions(), gone, axis=place).ravel()] = False
+    return np.flatnonzero(stays)

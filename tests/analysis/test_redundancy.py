@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fastmatch import networks, trace
+from fastmatch.analysis import merge_units, narrow, pad, unit_similarity
+from fastmatch.errors import ModelError, OptionError, SymmetryError
+from tests.interpolation.populations import trained
+
+MODEL = "mlp(64, 16, 12, 10)"
+
+
+def plant(state, factors):
+    """Units 0, 1, 2 of the first layer, and multiples of them in the places that ``factors`` name."""
+    state = {name: tensor.double() for name, tensor in state.items()}
+    for place, (source, factor) in factors.items():
+        for name in ("linear1.weight", "linear1.bias"):
+            state[name][place] = factor * state[name][source]
+    return state
+
+
+def outputs(model, state, inputs):
+    module = networks.build(model).double().eval()
+    module.load_state_dict(state)
+    return module(inputs.double())
+
+
+def test_planted_multiples_are_merged_and_the_function_stays(digits):
+    module, spec = trained(MODEL, digits)
+    inputs, planted = digits.test.inputs[:50], {5: (0, 1.0), 9: (0, 0.3), 14: (2, 7.0)}
+    state = plant(module.state_dict(), planted)
+    found = merge_units(spec, module, state, (inputs,), threshold=0.9999)
+    assert found.widths == {"linear1": 13, "linear2": 12}
+    assert found.to_json()["kept"]["linear2"] == list(range(12))
+    expected = outputs(MODEL, state, inputs)
+    torch.testing.assert_close(outputs(MODEL, found.state, inputs), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(outputs("mlp(64, 13, 12, 10)", found.narrow, inputs), expected, rtol=1e-12, atol=1e-12)
+    gone = np.setdiff1d(np.arange(16), found.kept["linear1"])
+    assert not found.state["linear1.weight"][gone].any()
+    assert not found.state["linear2.weight"][:, gone].any()
+
+
+def test_negative_multiples_are_other_features(digits):
+    module, spec = trained(MODEL, digits)
+    state = plant(module.state_dict(), {5: (0, -1.0)})
+    found = merge_units(spec, module, state, (digits.test.inputs[:5],), threshold=0.9999)
+    assert found.widths == {"linear1": 16, "linear2": 12}
+
+
+def test_similarity_is_the_cosine_of_incoming_weights_and_bias(digits):
+    module, spec = trained(MODEL, digits)
+    state = module.state_dict()
+    vectors = torch.cat([state["linear2.weight"], state["linear2.bias"][:, None]], 1).double().numpy()
+    expected = vectors @ vectors.T / np.outer(*[np.linalg.norm(vectors, axis=1)] * 2)
+    np.testing.assert_allclose(unit_similarity(spec, state, "linear2").numpy(), expected, atol=1e-12)
+
+
+def test_channels_of_convolutions_are_merged_through_flattening():
+    torch.manual_seed(0)
+    module = nn.Sequential(
+        nn.Conv2d(1, 6, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 2), nn.ReLU(), nn.Flatten(), nn.Linear(32, 3)
+    ).double()
+    inputs = torch.randn(5, 1, 8, 8, dtype=torch.float64)
+    with torch.no_grad():
+        for number in (0, 3):
+            module[number].weight[2], module[number].bias[2] = 2 * module[number].weight[4], 2 * module[number].bias[4]
+    spec, state = trace(module, (inputs,)), module.state_dict()
+    found = merge_units(spec, module, state, (inputs,), threshold=0.9999)
+    assert found.widths == {"0": 5, "3": 7}
+    expected = module(inputs)
+    module.load_state_dict(found.state)
+    torch.testing.assert_close(module(inputs), expected, rtol=1e-12, atol=1e-12)
+    assert found.narrow["6.weight"].shape == (3, 28)
+    for name, tensor in pad(spec, found.narrow).items():
+        assert tensor.shape == state[name].shape
+        assert tensor.double().norm() == pytest.approx(found.state[name].norm().item())
+
+
+@pytest.mark.parametrize(
+    "layers", [[nn.Sigmoid()], [nn.LayerNorm(8), nn.ReLU()], [nn.BatchNorm1d(8), nn.ReLU()]], ids=str
+)
+def test_units_that_do_not_scale_are_refused(layers):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 8), *layers, nn.Linear(8, 2)).eval()
+    inputs = (torch.randn(6, 3),)
+    with pytest.raises(SymmetryError, match="units of group '0'"):
+        merge_units(trace(module, inputs), module, module.state_dict(), inputs)
+
+
+def test_a_threshold_that_is_none_is_refused(digits):
+    module, spec = trained(MODEL, digits)
+    with pytest.raises(OptionError, match=r"threshold 1\.0"):
+        merge_units(spec, module, module.state_dict(), (digits.test.inputs[:2],), threshold=1.0)
+
+
+def test_a_padded_network_is_the_same_function(digits):
+    wide = "mlp(64, 20, 15, 10)"
+    spec = trace(networks.build(wide).eval(), (digits.train.inputs[:2],))
+    state = {name: tensor.double() for name, tensor in trained(MODEL, digits)[0].state_dict().items()}
+    padded, inputs = pad(spec, state), digits.test.inputs[:50]
+    torch.testing.assert_close(outputs(wide, padded, inputs), outputs(MODEL, state, inputs), rtol=1e-12, atol=1e-12)
+    back = narrow(spec, padded, {"linear1": np.arange(16), "linear2": np.arange(12)})
+    assert all(torch.equal(back[name], tensor) for name, tensor in state.items())
+
+
+def test_only_narrower_networks_of_the_architecture_are_padded(digits):
+    spec = trained(MODEL, digits)[1]
+    with pytest.raises(ModelError, match="does not fit into"):
+        pad(spec, networks.build("mlp(64, 17, 12, 10)").state_dict())
+    with pytest.raises(ModelError, match="other tensors"):
+        pad(spec, networks.build("mlp(64, 16, 10)").state_dict())
