@@ -128,10 +128,10 @@ def barriers(
     evaluator = Evaluator(
         module, splits, data.train, bn=bn, precision=precision, memory=memory, rows=len(curves) * alphas
     )
-    measure = _Measurement(evaluator, networks, permutations or {}, grid)
+    measure = Segments(evaluator, networks, grid)
     heights = {}
     for number, pair in enumerate(curves):
-        heights[pair] = measure(pair)
+        heights[pair] = measure(pair, _permutation_of(permutations or {}, pair))
         if progress is not None:
             progress(number + 1, len(curves))
     found = {pair: _seen_from(pair, curve_of(pair), heights, grid) for pair in wanted}
@@ -157,36 +157,45 @@ def _seen_from(pair: Pair, curve: Pair, heights: Mapping[Pair, Heights], grid: n
     }
 
 
-class _Measurement:
-    """Measures one curve after the other, and keeps the figures of the networks at their ends."""
+def _permutation_of(permutations: Mapping[Pair, Permutation], pair: Pair) -> Permutation | None:
+    """Permutation that lines the second network of a pair up with the first."""
+    reverse = permutations.get(pair[::-1])
+    return permutations.get(pair, None if reverse is None else reverse.invert())
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        networks: Sequence[Mapping[str, Tensor]],
-        permutations: Mapping[Pair, Permutation],
-        grid: np.ndarray,
-    ) -> None:
-        self._evaluator, self._networks, self._permutations, self._grid = evaluator, networks, permutations, grid
+
+class Segments:
+    """Measures one segment between two of some networks after the other, and keeps the figures of its ends.
+
+    A network that is permuted computes the same function, so that its figures serve every permutation of it.
+    """
+
+    def __init__(self, evaluator: Evaluator, networks: Sequence[Mapping[str, Tensor]], grid: np.ndarray) -> None:
+        self._evaluator, self._networks, self._grid = evaluator, networks, grid
         self._ends: dict[int, dict[str, Evaluation]] = {}
         self.precision: Precision = "highest"
 
-    def __call__(self, pair: Pair) -> Heights:
+    def __call__(self, pair: Pair, permutation: Permutation | None = None) -> Heights:
+        """Barriers from the first network of a pair to the second, permuted if a permutation is given."""
+        first, second = (self._networks[number] for number in pair)
+        networks = [first, second if permutation is None else permutation.apply(second)]
         rows = np.stack([1 - self._grid, self._grid], 1)
-        whole = np.arange(len(rows))
-        shape = Shape(whole.tolist(), rows, [0, len(rows) - 1])
-        found = sharpen(self._figures(pair, whole, False), [shape], lambda places: self._figures(pair, places, True))
+
+        def figures(places: np.ndarray, exact: bool) -> dict[str, Evaluation]:
+            return self._figures(pair, networks, rows[places], exact)
+
+        shape = Shape(list(range(len(rows))), rows, [0, len(rows) - 1])
+        found = sharpen(figures(np.arange(len(rows)), False), [shape], lambda places: figures(places, True))
         self.precision = found["test"].precision
         curves = {split: Curve(self._grid, evaluation) for split, evaluation in found.items()}
         return {split: {"loss": curve.loss, "error": curve.error} for split, curve in curves.items()}
 
-    def _figures(self, pair: Pair, places: np.ndarray, exact: bool) -> dict[str, Evaluation]:
+    def _figures(
+        self, pair: Pair, networks: Sequence[Mapping[str, Tensor]], rows: np.ndarray, exact: bool
+    ) -> dict[str, Evaluation]:
         """Figures at some places of the grid; those of the ends are exact and known, or soon will be."""
-        rows = np.stack([1 - self._grid, self._grid], 1)[places]
         inner = rows.all(1)
         parts = [self._end(number) for number in pair]
         if inner.any():
-            networks = [self._networks[pair[0]], self._aligned(pair)]
             parts.append(self._evaluator.evaluate(networks, rows[inner], exact=exact))
         order = np.where(inner, 1 + np.cumsum(inner), rows[:, 1].astype(int))
         return {split: joined([part[split] for part in parts], rows, order) for split in parts[0]}
@@ -195,8 +204,3 @@ class _Measurement:
         if number not in self._ends:
             self._ends[number] = self._evaluator.evaluate([self._networks[number]], np.ones((1, 1)), exact=True)
         return self._ends[number]
-
-    def _aligned(self, pair: Pair) -> Mapping[str, Tensor]:
-        network, reverse = self._networks[pair[1]], self._permutations.get(pair[::-1])
-        permutation = self._permutations.get(pair, None if reverse is None else reverse.invert())
-        return network if permutation is None else permutation.apply(network)
