@@ -1,6 +1,6 @@
 """fastmatch: find the permutations that align networks, certify them, and measure what they buy."""
 
-from fastmatch import assignment, kernels, networks
+from fastmatch import analysis, assignment, kernels, networks
 from fastmatch.checkpoints import Stream
 from fastmatch.data import DataSet, Split, check_fit, load_data
 from fastmatch.data import is_builtin as is_builtin_data
@@ -41,6 +41,7 @@ __all__ = [
     "Split",
     "Stream",
     "Triangle",
+    "analysis",
     "assignment",
     "barrier",
     "barrier_maxima",
