@@ -13,6 +13,7 @@ from fastmatch.cli.barrier import barrier
 from fastmatch.cli.compare import compare
 from fastmatch.cli.inspect import inspect
 from fastmatch.cli.train import train
+from fastmatch.cli.trajectory import trajectory
 
 
 @click.group(
@@ -33,7 +34,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, align, barrier, inspect, compare):
+for command in (train, align, barrier, inspect, compare, trajectory):
     cli.add_command(command)
 
 
