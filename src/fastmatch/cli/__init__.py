@@ -15,6 +15,7 @@ from fastmatch.cli.features import features
 from fastmatch.cli.inspect import inspect
 from fastmatch.cli.matrix import matrix
 from fastmatch.cli.train import train
+from fastmatch.cli.trajectory import trajectory
 
 
 @click.group(
@@ -35,7 +36,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, align, barrier, matrix, features, inspect, compare):
+for command in (train, align, barrier, matrix, trajectory, features, inspect, compare):
     cli.add_command(command)
 
 
