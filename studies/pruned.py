@@ -13,24 +13,24 @@ from fastmatch import checkpoints, data, training
 from studies.population import CACHE, State, Task
 
 SMALL: dict[str, Any] = {
-    model="mlp(784, 128, 128, 10)",
-    recipe=training.Recipe(optimizer="sgd", lr=0.1, weight_decay=1e-4, warmup=1.0, epochs=5),
-    rewind_epochs=0.5,
-    fraction=0.5,
-    levels=6,
-    replicates=3,
-    limit=4000,
-)
+    "model": "mlp(784, 128, 128, 10)",
+    "recipe": training.Recipe(optimizer="sgd", lr=0.1, weight_decay=1e-4, warmup=1.0, epochs=5),
+    "rewind_epochs": 0.5,
+    "fraction": 0.5,
+    "levels": 6,
+    "replicates": 3,
+    "limit": 4000,
+}
 # Sharma et al. 2024, appendix D and F: VGG-16 of standard width with layer norm, 20 % a level, 5 replicates.
-FULL: dict[str, Any] = dict(
-    model="vgg16(width=64, norm=layer)",
-    recipe=training.Recipe(optimizer="sgd", lr=0.1, weight_decay=1e-4, warmup=5.0, epochs=160),
-    rewind_epochs=5.0,
-    fraction=0.2,
-    levels=20,
-    replicates=5,
-    limit=None,
-)
+FULL: dict[str, Any] = {
+    "model": "vgg16(width=64, norm=layer)",
+    "recipe": training.Recipe(optimizer="sgd", lr=0.1, weight_decay=1e-4, warmup=5.0, epochs=160),
+    "rewind_epochs": 5.0,
+    "fraction": 0.2,
+    "levels": 20,
+    "replicates": 5,
+    "limit": None,
+}
 
 
 @dataclass(frozen=True)

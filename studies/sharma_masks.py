@@ -77,8 +77,8 @@ def describe(report: study.Report, mode: str, experiment: Experiment, found: Map
     shown = ", ".join(f"{name} {last}" for name, last in ends.items())
     outcome = "came out" if ends[WEIGHTS] > ends[ONE_SHOT] else "did not come out"
     report.say(
-        f"Last levels that match the dense accuracy within {100 * TOLERANCE:g} points: {shown}. That carried masks match to "
-        f"a higher sparsity than one-shot masks {outcome}; at the last level they are "
+        f"Last levels that match the dense accuracy within {100 * TOLERANCE:g} points: {shown}. That carried masks "
+        f"match to a higher sparsity than one-shot masks {outcome}; at the last level they are "
         f"{100 * (found[WEIGHTS][:, -1] - found[ONE_SHOT][:, -1]).mean():+.2f} points apart."
     )
     gain = [paired(found[WEIGHTS][:, n], found[AS_IT_IS][:, n])[0] for n in (-2, -1)]

@@ -1,8 +1,8 @@
 """Barriers between pruned networks, under the permutation of the dense ones and under others.
 
 Sharma et al. 2024, figure 2 (left), figures 11 and 12, appendix F. Networks a and b are pruned level by level, each by
-its own iterative magnitude pruning with weight rewinding. Published (VGG-16, CIFAR-10): the one permutation found from the
-dense networks lines up the pruned ones at all levels, with lower barriers than permutations found from the pruned
+its own iterative magnitude pruning with weight rewinding. Published (VGG-16, CIFAR-10): the one permutation found from
+the dense networks lines up the pruned ones at all levels, with lower barriers than permutations found from the pruned
 networks themselves, whose weight matching fails at high sparsity.
 
 Controls: no permutation; permutations of the pruned networks; networks that were pruned once instead of level by level;
@@ -93,8 +93,8 @@ def describe(report: study.Report, found: Mapping[str, np.ndarray], densities: l
         report.say(
             f"Permutations of the pruned networks by {method} against that of the dense ones: higher barriers beyond "
             f"two standard errors at {better} levels, lower at {worse}, of {len(apart)}; at the last, "
-            f"{loss[sparse][:, -1].mean():.3f} against {loss[dense][:, -1].mean():.3f} nats. That the dense networks give "
-            f"the better permutation {verdict}."
+            f"{loss[sparse][:, -1].mean():.3f} against {loss[dense][:, -1].mean():.3f} nats. That the dense networks "
+            f"give the better permutation {verdict}."
         )
 
 
