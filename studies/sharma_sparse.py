@@ -67,14 +67,17 @@ def _barrier(
     return [found.heights[0, 1][split][quantity].linear for split, quantity in QUANTITIES]
 
 
+def _figure(values: np.ndarray, digits: int) -> str:
+    return "" if np.isnan(values).any() else study.mean_std(values, digits)
+
+
 def describe(report: study.Report, found: Mapping[str, np.ndarray], densities: list[float]) -> None:
     """Tables and findings; ``found`` by control has shape [replicates, levels, quantities]."""
-    columns = ["permutation", *(f"{100 * density:.2g} % kept" for density in densities)]
+    columns = ["permutation", *(f"{100 * density:.3g} % kept" for density in densities)]
     for place, title in ((0, "Test loss barrier (nats)"), (2, "Test error barrier (percentage points)")):
         scale, digits = (1, 3) if place == 0 else (100, 2)
         rows = [
-            [name, *(study.mean_std(scale * found[name][:, n, place], digits) for n in range(len(densities)))]
-            for name in ROWS
+            [name, *(_figure(scale * found[name][:, n, place], digits) for n in range(len(densities)))] for name in ROWS
         ]
         report.table(title, columns, rows)
     loss = {name: values[:, :, 0] for name, values in found.items()}
@@ -109,14 +112,14 @@ def main(report: study.Report, replicates: int, alphas: int, **sizes: Any) -> No
     panels = [
         plots.Panel(
             x=range(len(densities)),
-            curves={name: scale * found[name][:, :, place].mean(0) for name in ROWS},
-            spreads={name: scale * found[name][:, :, place].std(0, ddof=min(1, replicates - 1)) for name in ROWS},
+            curves={name: np.maximum(scale * found[name][:, :, place].mean(0), least) for name in ROWS},
             xlabel=f"level (each keeps {100 * (1 - sizes['fraction']):g} %)",
-            ylabel=f"{quantity} barrier ({'nats' if quantity == 'loss' else 'percentage points'})",
+            ylabel=f"{quantity} barrier ({unit}, at least {least:g})",
             title=f"{split} {quantity}",
+            log="y",
         )
         for place, (split, quantity) in enumerate(QUANTITIES)
-        for scale in [1 if quantity == "loss" else 100]
+        for scale, least, unit in [(1, 1e-3, "nats") if quantity == "loss" else (100, 0.1, "percentage points")]
         if split == "test" or quantity == "loss"
     ]
     plots.draw_curves(panels, report.picture("barriers", "Barriers against density, by permutation"))
