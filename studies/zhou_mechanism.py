@@ -2,9 +2,9 @@
 
 Zhou et al. 2023, section 5.1 and appendix B.3: figures 5 and 6 (normalised distance between ReLU of interpolated
 pre-activations and interpolated ReLUs, the largest over alpha, mean over test examples) and figures 7, 16, 17, 18
-(commutativity, beside the distances of the weights and of the inputs of each layer) and 19 (commutativity beside that of
-independent networks). The paper shows its figures as pictures and words alone: both distances negligible for spawned and
-for matched networks, though weights and inputs differ. The first layer commutes by definition and is left out.
+(commutativity, beside the distances of the weights and of the inputs of each layer) and 19 (commutativity beside that
+of independent networks). The text of the paper gives no figures but words: both distances are negligible for spawned
+and for matched networks, though weights and inputs differ. The first layer commutes by definition and is left out.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ def main(report: study.Report, networks: str) -> None:
     report.table("Normalised distances, mean over the layers", columns, rows)
     additivity = [comparison(setting, pairs, "largest_additivity") for setting, pairs in found.items()]
     plots.draw_curves(additivity, report.picture("additivity", "As figures 5 and 6: additivity of ReLU."))
-    commuting = [beside(s, name, pair) for s, pairs in found.items() for name, pair in pairs.items()
-                 if name != "independent"]  # fmt: skip
-    plots.draw_curves(commuting, report.picture("commutativity", "As figures 7 and 16 to 18: commutativity."))
+    for kind, figures in (("spawned", "7 and 16"), ("matching", "7, 17 and 18")):
+        panels = [beside(s, name, pair) for s, pairs in found.items() for name, pair in pairs.items() if kind in name]
+        caption = f"As figures {figures}: commutativity beside weights and inputs."
+        plots.draw_curves(panels, report.picture(f"commutativity-{kind}", caption))
     apart = [comparison(setting, pairs, "commutativity") for setting, pairs in found.items()]
     plots.draw_curves(apart, report.picture("independent", "As figure 19: commutativity of independent networks too."))
     for setting, pairs in found.items():
@@ -83,8 +84,8 @@ def conclude(report: study.Report, setting: str, pairs: dict[str, FeaturePair]) 
                    f"{WORDS[holds]}.")  # fmt: skip
         holds = commute <= PART * min(weights, inputs, commutativity)
         report.say(
-            f"{setting}, {name}: layers commute up to {commute:.4f}, while weights differ by {weights:.3f} and inputs by "
-            f"{inputs:.3f}; those of independent networks up to {commutativity:.3f}: {WORDS[holds]}."
+            f"{setting}, {name}: layers commute up to {commute:.4f}, while weights differ by {weights:.3f} and "
+            f"inputs by {inputs:.3f}; those of independent networks up to {commutativity:.3f}: {WORDS[holds]}."
         )
 
 

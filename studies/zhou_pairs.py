@@ -24,7 +24,7 @@ class Setting:
     """Networks of one architecture.
 
     Two are spawned after ``common`` epochs of one run, 0 for common initial weights alone, two are independent, and the
-    second of these is matched with the first by each of the ``methods``. They are compared on ``examples`` of each split.
+    second of these is matched with the first by each of the ``methods``. ``examples`` of each split are compared.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Setting:
         found = {} if self.common is None else {"spawned": self._spawned()}
         a, b = self.task.train(0), self.task.train(1)
         for method in self.methods:
-            found[f"{method} matching"] = a, self._matched(method, a, b)
+            found[f"{method} matching"] = a, self.matched(method, a, b)
         return found | {"independent": (a, b)}
 
     def _spawned(self) -> tuple[State, State]:
@@ -49,7 +49,8 @@ class Setting:
         rest = replace(self.task, recipe=replace(recipe, epochs=recipe.epochs - self.common))
         return rest.train(0, 10, parent), rest.train(0, 11, parent)
 
-    def _matched(self, method: str, a: State, b: State) -> State:
+    def matched(self, method: str, a: State, b: State) -> State:
+        """The second network after weight or activation matching with the first."""
         spec, module, data = self.task.spec(), self.task.module(), self.task.dataset
         if method == "weight":
             return fastmatch.match_weights(spec, a, b).permutation.apply(b)
@@ -57,7 +58,7 @@ class Setting:
         return match.permutation.apply(b)
 
     def compare(self, a: State, b: State, alphas: int = ALPHAS) -> Features:
-        """Features of a pair on at most ``examples`` test examples; statistics of BatchNorm from as many for training."""
+        """Features of a pair on test examples; statistics of BatchNorm from as many training examples."""
         data = self.task.dataset.take(self.examples)
         return fastmatch.analysis.features(self.task.module(), a, b, data, alphas=alphas)
 
@@ -108,6 +109,11 @@ def at_alpha(pair: FeaturePair, quantity: str, place: int) -> np.ndarray:
     return np.array([getattr(layer, quantity)[place] for layer in pair.layers])
 
 
+def short_name(layer: str) -> str:
+    """Name of a layer as pictures have room for."""
+    return layer.replace("layer", "").replace("downsample.0", "down")
+
+
 def short_names(pair: FeaturePair) -> list[str]:
-    """Names of the layers as pictures have room for."""
-    return [layer.name.replace("layer", "").replace("downsample.0", "down") for layer in pair.layers]
+    """Names of all layers."""
+    return [short_name(layer.name) for layer in pair.layers]

@@ -11,7 +11,7 @@ import numpy as np
 from fastmatch import plots
 from fastmatch.analysis import FeaturePair
 from studies import study
-from studies.zhou_pairs import settings
+from studies.zhou_pairs import settings, short_name
 
 # Test error in per cent, layer by layer, as the tables have them.
 PUBLISHED = {
@@ -47,10 +47,7 @@ def errors(pair: FeaturePair) -> list[float]:
 def panel(setting: str, pairs: dict[str, FeaturePair]) -> plots.Panel:
     """Errors against the place of the cut."""
     stitches = next(iter(pairs.values())).stitching
-    names = [
-        "b",
-        *(str(stitch.after).replace("layer", "").replace("downsample.0", "down") for stitch in stitches[1:-1]),
-    ]
+    names = ["b", *(short_name(str(stitch.after)) for stitch in stitches[1:-1])]
     curves = {name: errors(pair) for name, pair in pairs.items()}
     return plots.Panel(
         x=range(len(stitches)), curves=curves, xlabel="a up to", ylabel="test error (%)", title=setting,
@@ -62,11 +59,11 @@ def conclude(report: study.Report, setting: str, name: str, found: list[float]) 
     """Say how far the stitched networks are from the ends, and whether that is as published."""
     worst, ends = max(found[1:-1]), max(found[0], found[-1])
     close = worst - ends <= CLOSE
-    words = {"spawned": "as published" if close else "NOT as published", "independent": "nothing in common"}
-    text = words.get(name, "close to the ends" if close else "far from the ends")
+    place = "close to the ends" if close else "far from the ends"
+    verdict = {True: "as published", False: "NOT as published"}[close]
     report.say(
         f"{setting}, {name}: errors of stitched networks {np.mean(found[1:-1]):.2f} % on average and {worst:.2f} % at "
-        f"most, of the ends up to {ends:.2f} %: {text if name != 'independent' or not close else 'close to the ends'}."
+        f"most, of the ends up to {ends:.2f} %: {verdict if name == 'spawned' else place}."
     )
 
 
