@@ -127,7 +127,7 @@ def test_a_population_that_was_interrupted_goes_on_where_it_stopped(align, data)
     ("count", "options", "message"),
     [
         (1, {}, "received 1 networks"),
-        (3, {"align": "all"}, "align 'all' by 'weight' is unknown"),
+        (3, {"align": "all"}, "align 'all' is unknown"),
         (3, {"method": "sinkhorn"}, "sinkhorn"),
         (3, {"reference": 3}, "reference 3 is none of 3 networks"),
     ],

@@ -189,3 +189,32 @@ def test_networks_and_data_that_do_not_fit_are_refused(data, digits):
         barriers(module, states, data, alphas=1)
     with pytest.raises(DataError, match="at least two examples"):
         barriers(build(NORMED), population(NORMED, digits)[1], data.take(1))
+
+
+def test_curves_are_means_seen_from_the_first_network_of_a_pair(data, digits):
+    module, states = population(MLP, digits)
+    found = barriers(module, states, data, pairs=[(0, 1), (2, 0)], alphas=ALPHAS)
+    for i, j in found.heights:
+        for split, curve in barrier(module, states[i], states[j], data, alphas=ALPHAS).curves["unaligned"].items():
+            np.testing.assert_allclose(found.means[i, j][split]["loss"], curve.evaluation.loss, atol=2e-6)
+            np.testing.assert_allclose(found.means[i, j][split]["error"], curve.evaluation.error, atol=1e-12)
+
+
+def test_what_is_known_is_not_measured_again(data, digits):
+    module, states = population(MLP, digits)
+    whole, known, done = barriers(module, states, data, alphas=3), {}, []
+
+    def stop(number, total):
+        done.append((number, total))
+        if number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        barriers(module, states, data, alphas=3, known=known, progress=stop)
+    assert done == [(1, 6), (2, 6)]
+    assert list(known) == ["0-1", "0-2"]
+    known = json.loads(json.dumps(known))
+    assert barriers(module, states, data, alphas=3, known=known).to_json() == whole.to_json()
+    assert len(known) == 6
+    known["0-1"]["means"]["test"]["loss"][1] = None  # as result files hold what is not finite
+    assert np.isnan(barriers(module, states, data, alphas=3, known=known).means[0, 1]["test"]["loss"][1])

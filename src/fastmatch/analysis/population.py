@@ -155,38 +155,25 @@ def population(
     ----------
     Kalaivanan 2023, sections 3.3, 4.2 and 5.2.
     """
-    count = len(networks)
-    if count < 2:
-        raise OptionError(f"received {count} networks; a population has at least two")
-    if align not in ("none", "reference", "pairs") or method not in ("weight", "activation"):
-        raise OptionError(
-            f"align {align!r} by {method!r} is unknown; choose none, reference or pairs by weight or activation"
-        )
-    if not 0 <= reference < count:
-        raise OptionError(f"reference {reference} is none of {count} networks, which are numbered from 0")
-    pairs = list(combinations(range(count), 2))
-    wanted = {
-        "none": [],
-        "reference": [(reference, j) for j in range(count) if j != reference],
-        "pairs": pairs,
-    }[align]
+    _check(len(networks), align, method, reference)
+    pairs = list(combinations(range(len(networks)), 2))
+    others = [(reference, j) for j in range(len(networks)) if j != reference]
+    wanted = {"none": [], "reference": others, "pairs": pairs}[align]
     known = {} if known is None else known
     tick = partial(_tick, progress, len(wanted) + len(pairs))
     permutations: dict[Pair, Permutation] = {}
     if wanted:
-        spec = spec or trace(module, (data.train.inputs[:2],))
-        matching = _Matching(module, networks, data, method, spec, seed)
+        matching = _Matching(module, networks, data, method, spec or trace(module, (data.train.inputs[:2],)), seed)
         for pair in wanted:
             permutations[pair] = matching(pair, known)
             tick(len(permutations))
+    measured = list(networks)
     if align == "reference":
-        networks = [
-            permutations[reference, j].apply(network) if j != reference else network
-            for j, network in enumerate(networks)
-        ]
+        for pair, permutation in permutations.items():
+            measured[pair[1]] = permutation.apply(networks[pair[1]])
     found = barriers(
         module,
-        networks,
+        measured,
         data,
         permutations=permutations if align == "pairs" else None,
         alphas=alphas,
@@ -197,6 +184,17 @@ def population(
         progress=lambda done, _: tick(len(wanted) + done),
     )
     return Population(found, permutations, align, reference if align == "reference" else None)
+
+
+def _check(count: int, align: str, method: str, reference: int) -> None:
+    if count < 2:
+        raise OptionError(f"received {count} networks; a population has at least two")
+    if align not in ("none", "reference", "pairs"):
+        raise OptionError(f"align {align!r} is unknown; choose none, reference or pairs")
+    if method not in ("weight", "activation"):
+        raise OptionError(f"matching method {method!r} is unknown; choose weight or activation")
+    if not 0 <= reference < count:
+        raise OptionError(f"reference {reference} is none of {count} networks, which are numbered from 0")
 
 
 def _tick(progress: Callable[[int, int], None] | None, total: int, done: int) -> None:

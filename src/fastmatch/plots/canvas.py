@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,12 @@ def new_figure(path: str | os.PathLike[str], size: tuple[float, float], title: s
     if title:
         figure.suptitle(title, fontsize=10)
     return figure
+
+
+def tiles(panels: int, most: int) -> tuple[int, int]:
+    """Rows and columns, at most ``most``, that panels fill as evenly as they can."""
+    rows = math.ceil(panels / most)
+    return rows, math.ceil(panels / rows)
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastmatch.plots.canvas import new_figure, save
+from fastmatch.plots.canvas import new_figure, save, tiles
 from fastmatch.plots.matrix import thin_ticks
 
 if TYPE_CHECKING:
@@ -51,9 +51,8 @@ class ClusterPanel:
 def draw_clusters(
     panels: Sequence[ClusterPanel], path: str | os.PathLike[str], *, unit: str = "", title: str = ""
 ) -> None:
-    """Draw matrices with a colour scale each, in rows of four; dendrograms stand above them."""
-    columns = min(len(panels), _COLUMNS)
-    rows = -(-len(panels) // columns)
+    """Draw matrices with a colour scale each, in rows; dendrograms stand above them."""
+    rows, columns = tiles(len(panels), _COLUMNS)
     figure = new_figure(path, (0.4 + 3.7 * columns, 0.3 + 3.9 * rows), title)
     outer = figure.add_gridspec(rows, columns)
     for number, panel in enumerate(panels):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -10,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastmatch.plots.canvas import new_figure, save
+from fastmatch.plots.canvas import new_figure, save, tiles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _COLOURS = ("#8c8c8c", "#0072b2", "#d55e00", "#009e73")
-_COLUMNS = 4
+_COLUMNS = 5
 Values = Mapping[str, Mapping[object, ArrayLike]]
 
 
@@ -54,8 +53,9 @@ def draw_boxes(
         axes.set_ylabel(ylabel if number == 0 else "")
         axes.set_title(name, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-        if len(series) > 1:
-            axes.legend(frameon=False, fontsize=8)
+        known = axes.get_legend_handles_labels()
+    if len(known[1]) > 1:
+        figure.legend(*known, loc="outside right center", frameon=False, fontsize=8)
     save(figure, path)
 
 
@@ -112,19 +112,18 @@ def draw_bundles(
         axes.set_title(name, fontsize=9)
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
-        axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
     save(figure, path)
 
 
 def _size(panels: int) -> tuple[float, float]:
-    return 0.3 + 2.9 * min(panels, _COLUMNS), 0.3 + 2.5 * math.ceil(panels / _COLUMNS)
+    rows, columns = tiles(panels, _COLUMNS)
+    return 0.3 + 2.7 * columns, 0.3 + 2.5 * rows
 
 
 def _grid(figure: Figure, panels: int) -> list[Axes]:
-    """Axes in rows of a few; those beyond the last panel stay away."""
-    columns = min(panels, _COLUMNS)
-    axes = list(np.atleast_1d(figure.subplots(math.ceil(panels / columns), columns)).ravel())
+    """Axes in rows; those beyond the last panel stay away."""
+    axes = list(np.atleast_1d(figure.subplots(*tiles(panels, _COLUMNS))).ravel())
     for unused in axes[panels:]:
         unused.set_axis_off()
     return axes[:panels]
