@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
-SHARED = {"__init__", "study", "population", "run_all", "kalaivanan"}
 
 
 def names() -> list[str]:
-    """All studies."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in SHARED)
+    """All studies: scripts that can be run."""
+    scripts = (path for path in FOLDER.glob("*.py") if re.search(r"^    study\.run\(", path.read_text(), re.MULTILINE))
+    return sorted(path.stem for path in scripts)
 
 
 def run(name: str) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fastmatch import analysis, training
 from fastmatch.cli import cli
 
 README = Path(__file__).resolve().parent.parent / "README.md"
@@ -25,3 +26,12 @@ def test_every_command_has_a_row_and_every_row_a_command():
 @pytest.mark.parametrize("picture", re.findall(r"!\[.*?\]\((.*?)\)", README.read_text()))
 def test_pictures_are_there(picture):
     assert (README.parent / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_functions_named_in_the_documents_are_public():
+    rooms = {"analysis": analysis, "training": training}
+    text = (README.parent / "docs" / "analysis.md").read_text()
+    names = re.findall(r"`(analysis|training)\.(\w+)`", text)
+    assert len(names) > 10
+    for room, name in names:
+        assert name in rooms[room].__all__, name

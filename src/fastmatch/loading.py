@@ -36,6 +36,8 @@ class Checkpoint:
         Of the file.
     fixed_batch
         The only batch size that an exported program takes; None where any will do.
+    masks
+        Of a pruned network: bool tensors, True where a weight is kept, by the names of the tensors that have one.
     """
 
     path: Path
@@ -46,18 +48,20 @@ class Checkpoint:
     example_inputs: tuple[Tensor, ...] | None
     sha256: str
     fixed_batch: int | None = None
+    masks: dict[str, Tensor] | None = None
 
     def to(self, device: str | torch.device) -> Checkpoint:
         """Return the same network on ``device``: this one where it is there already, else a copy."""
         device = torch.empty(0, device=device).device  # with its number
         if all(tensor.device == device for tensor in self.state_dict.values()):
             return self
-        inputs = self.example_inputs
+        inputs, masks = self.example_inputs, self.masks
         return replace(
             self,
             module=move_module(self.module, device),
             state_dict={name: tensor.to(device) for name, tensor in self.state_dict.items()},
             example_inputs=None if inputs is None else tuple(tensor.to(device) for tensor in inputs),
+            masks=None if masks is None else {name: mask.to(device) for name, mask in masks.items()},
         )
 
 
@@ -91,7 +95,8 @@ def load(path: str | os.PathLike[str], model: str | None = None) -> Checkpoint:
     module, inputs, batch = _architecture(name)
     _check_tensors(stored, module, name)
     module.load_state_dict(stored.state_dict)
-    return Checkpoint(stored.path, module, _state(module), stored.card, name, inputs, stored.sha256, batch)
+    state = _state(module)
+    return Checkpoint(stored.path, module, state, stored.card, name, inputs, stored.sha256, batch, stored.masks)
 
 
 def _architecture(name: str) -> tuple[nn.Module, tuple[Tensor, ...] | None, int | None]:

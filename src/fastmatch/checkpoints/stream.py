@@ -10,6 +10,7 @@ from pathlib import Path
 import safetensors
 from torch import Tensor
 
+from fastmatch.checkpoints.masks import SAFETENSORS_PREFIX
 from fastmatch.errors import CheckpointError
 
 
@@ -17,7 +18,8 @@ class Stream(Mapping[str, Tensor]):
     """A .safetensors checkpoint, or one in shards by its ``.safetensors.index.json``, as a state dict on disk.
 
     For networks larger than memory: ``match_weights(spec, Stream(a), Stream(b))``. A tensor takes memory while it is
-    referred to. Weights are not checked for NaN, which would read all of them; matching refuses what it finds.
+    referred to. Masks of a pruned network are left out. Weights are not checked for NaN, which would read all of them;
+    matching refuses what it finds.
 
     Raises
     ------
@@ -55,7 +57,7 @@ class Stream(Mapping[str, Tensor]):
 def _names(file: Path) -> list[str]:
     try:
         with safetensors.safe_open(file, framework="pt") as handle:
-            return list(handle.keys())
+            return [name for name in handle.keys() if not name.startswith(SAFETENSORS_PREFIX)]  # noqa: SIM118
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{file} is missing, truncated or no safetensors file; fetch it again") from error
 

@@ -11,9 +11,11 @@ from fastmatch import FastmatchError
 from fastmatch.cli.align import align
 from fastmatch.cli.barrier import barrier
 from fastmatch.cli.compare import compare
+from fastmatch.cli.features import features
 from fastmatch.cli.inspect import inspect
 from fastmatch.cli.matrix import matrix
 from fastmatch.cli.train import train
+from fastmatch.cli.trajectory import trajectory
 
 
 @click.group(
@@ -34,7 +36,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, align, barrier, inspect, compare, matrix):
+for command in (train, align, barrier, matrix, trajectory, features, inspect, compare):
     cli.add_command(command)
 
 

@@ -17,6 +17,7 @@ from fastmatch.cli.inputs import example_inputs, find_data, find_spec, move_stat
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
 from fastmatch.devices import device_name
 from fastmatch.errors import OptionError
+from fastmatch.training import transport
 
 
 @click.command(
@@ -120,7 +121,8 @@ def align(
     metadata = {**sides, "options": chosen, "match": result}
     fastmatch.Permutation(spec, match.permutation.indices, metadata).save(output)
     if aligned:
-        checkpoints.write(aligned, match.permutation.apply(second.state_dict), second.card)
+        masks = transport(second.masks, match.permutation) if second.masks else None
+        checkpoints.write(aligned, match.permutation.apply(second.state_dict), second.card, masks)
     write_json(json_path, result, seed=seed, device=device_name(device))
     _report(match, certificate, f"{source} examples" if source else "random inputs", device)
     console.print(f"wrote {output}" + (f" and {aligned}" if aligned else "") + f"; next: {_barrier_command(output)}")

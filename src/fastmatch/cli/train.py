@@ -11,10 +11,10 @@ import torch
 
 import fastmatch
 from fastmatch import checkpoints, training
-from fastmatch.cli import options
+from fastmatch.cli import options, sparse
 from fastmatch.cli.output import check_targets, console, progress, write_json
 from fastmatch.devices import device_name
-from fastmatch.errors import OutputError
+from fastmatch.errors import OptionError, OutputError
 
 
 def _numbers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
@@ -29,7 +29,9 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
 Example:
   fastmatch train "mlp(64, 512, 512, 10)" --data digits --seed 0 -o a.pt
   fastmatch train "resnet20(width=1, in_channels=1, size=28)" --data mnist --save-epochs 0,1,2,5 -o run.pt
-  fastmatch train --from run/step-000470.pt --order-seed 7 -o child.pt"""
+  fastmatch train --from run/step-000470.pt --order-seed 7 -o child.pt
+  fastmatch train "mlp(64, 512, 10)" --data digits --prune 0.2 --levels 10 --rewind 24 -o a.pt
+  fastmatch train --from b/rewind.pt --mask a/level-05.pt --alignment ab.safetensors --rewind 24 -o b-sparse.pt"""
 )
 @click.argument("model", required=False)
 @options.data
@@ -55,6 +57,26 @@ Example:
     "--save-epochs", callback=_numbers, metavar="LIST", help="Also save after these epochs, in a folder beside OUT."
 )
 @click.option("--save-steps", callback=_numbers, metavar="LIST", help="Also save after these steps.")
+@click.option("--prune", type=float, help="Fraction of the smallest remaining weights that every level prunes.")
+@click.option("--levels", type=int, help="How often to prune, rewind and train again.  [default: 1]")
+@click.option(
+    "--rewind",
+    type=int,
+    metavar="STEP",
+    help="Step that the levels of --prune go back to, or training with --mask begins at.  [default: 0]",
+)
+@click.option(
+    "--rewinding",
+    type=click.Choice(training.REWINDINGS),
+    help="What goes back: weights and learning rate, or the learning rate alone.  [default: weights]",
+)
+@click.option(
+    "--prune-scope",
+    type=click.Choice(training.SCOPES),
+    help="Compare the weights of the whole network or of each layer.  [default: global]",
+)
+@click.option("--mask", metavar="CKPT", help="Train under the masks of this pruned network.")
+@click.option("--alignment", metavar="FILE", help="Alignment of networks a, b: carry the masks, a's, to b.")
 @click.option(
     "-o", "--output", default="model.pt", show_default=True, help="Checkpoint to write (.pt or .safetensors)."
 )
@@ -68,60 +90,100 @@ def train(
     label_noise: float,
     parent: str | None,
     seed: int,
+    mask: str | None,
+    alignment: str | None,
     output: str,
     device: torch.device,
     json_path: str | None,
-    **recipe: Any,
+    **chosen_options: Any,
 ) -> None:
     """Train MODEL, or go on from a checkpoint, and write a checkpoint that carries its own card.
 
     With --save-epochs or --save-steps the folder OUT (without suffix) holds the trajectory, step-000123.pt and so on.
+
+    With --prune, levels of iterative magnitude pruning follow the dense training. The folder OUT holds them,
+    level-00.pt (dense), level-01.pt and so on, and rewind.pt, the dense network at the step that levels go back to. The
+    same command goes on where it was interrupted, and adds levels to those that are there.
+
+    A pruned network that --from names stays pruned. Masks of --mask may be those of another network: --alignment, as
+    `fastmatch align A B` wrote it, carries the masks of (a pruned) A to B, which MODEL or --from then is.
     """
     checkpoints.check_suffix(output)
-    check_targets(output, json_path, inputs=[parent] if parent else [])
+    check_targets(output, json_path, inputs=[path for path in (parent, mask, alignment) if path])
+    recipe = dict(chosen_options)
+    asked = sparse.PruningOptions(**{name: recipe.pop(name) for name in sparse.PruningOptions._fields})
+    pruning = asked.pruning(mask)
     seeds = {name: seed if recipe[name] is None else recipe[name] for name in ("init_seed", "order_seed")}
     chosen = training.Recipe(**{**recipe, **seeds})
-    name, module, card_data = _start(model, parent, chosen)
-    source = data or card_data
+    if pruning and (mask or chosen.save_epochs or chosen.save_steps):
+        raise OptionError("--prune finds masks and keeps levels: leave out --mask, --save-epochs and --save-steps")
+    start = _load_parent(parent, model) if parent else None
+    name, module = (start.model, start.module) if start else _fresh(model, chosen)
+    masks = sparse.find_masks(mask, alignment, start)
+    if pruning and masks:
+        raise OptionError(f"{parent} is pruned already; use --prune on a dense network, or leave it out")
+    source = data or (start.card.data if start and start.card else None)
     if source is None:
         raise click.UsageError("say what to train on with --data, for example --data digits")
     dataset = fastmatch.load_data(source, limit=limit, data_dir=data_dir, label_noise=label_noise)
+    about = {"recipe": asdict(chosen), "limit": limit, "label_noise": label_noise, "from": parent}
     card = checkpoints.Card(
         model=name if fastmatch.networks.is_builtin(name) else None,
         data=source if fastmatch.is_builtin_data(source) else None,
         init_seed=None if parent else chosen.init_seed,
         order_seed=chosen.order_seed,
-        extra={"recipe": asdict(chosen), "limit": limit, "label_noise": label_noise, "from": parent},
+        extra=about | ({"mask": mask, "alignment": alignment} if mask else {}),
     )
+    if pruning:
+        origin = {"from": start.sha256 if start else None, "data": sparse.digest(source)}
+        sparse.prune_levels(module, dataset, chosen, pruning, card, origin, output, json_path, device)
+        return
+    result = _train(module, dataset, chosen, card, masks, asked.rewind or 0, output, device)
+    for split in ("train", "test"):
+        loss, accuracy = getattr(result, f"{split}_loss"), getattr(result, f"{split}_accuracy")
+        console.print(f"{split:5}  loss {loss:.4f}  accuracy {100 * accuracy:.2f} %")
+    kept = f", {100 * training.density(masks):.2f} % of weights" if masks else ""
+    where = device_name(device)
+    console.print(f"wrote {output} ({name}{kept}, {source}, {result.steps} steps, {result.seconds:.1f} s on {where})")
+    write_json(json_path, asdict(result), seed=seed, device=where)
+
+
+def _train(
+    module: torch.nn.Module,
+    dataset: fastmatch.DataSet,
+    recipe: training.Recipe,
+    card: checkpoints.Card,
+    masks: checkpoints.Masks | None,
+    begin: int,
+    output: str,
+    device: torch.device,
+) -> training.TrainResult:
+    """Train once, and write the network and its trajectory."""
     folder = Path(output).with_suffix("")
-    if (chosen.save_epochs or chosen.save_steps) and folder.is_file():
+    if (recipe.save_epochs or recipe.save_steps) and folder.is_file():
         raise OutputError(f"cannot write the trajectory to {folder}: it is a file; choose another --output")
 
     def save(snapshot: training.Snapshot) -> None:
         folder.mkdir(exist_ok=True)
         path = folder / f"step-{snapshot.step:06d}{Path(output).suffix}"
-        checkpoints.write(path, snapshot.state_dict, card.at(snapshot.step, snapshot.epoch))
+        checkpoints.write(path, snapshot.state_dict, card.at(snapshot.step, snapshot.epoch), masks)
 
     with progress("training") as tick:
-        result = training.train(module, dataset, chosen, save=save, progress=tick, device=device)
-    checkpoints.write(output, module.state_dict(), card.at(result.steps, result.epochs))
-    for split in ("train", "test"):
-        loss, accuracy = getattr(result, f"{split}_loss"), getattr(result, f"{split}_accuracy")
-        console.print(f"{split:5}  loss {loss:.4f}  accuracy {100 * accuracy:.2f} %")
-    where = device_name(device)
-    console.print(f"wrote {output} ({name}, {source}, {result.steps} steps, {result.seconds:.1f} s on {where})")
-    write_json(json_path, asdict(result), seed=seed, device=where)
-
-
-def _start(model: str | None, parent: str | None, recipe: training.Recipe) -> tuple[str, torch.nn.Module, str | None]:
-    """Model string, network and, where a parent's card names them, data."""
-    if parent is None:
-        if model is None:
-            raise click.UsageError('name a network such as "mlp(64, 512, 10)", or a checkpoint with --from')
-        return model, training.initialise(model, recipe.init, recipe.init_seed), None
-    network = fastmatch.load(parent, model)
-    if network.model == "program":
-        raise fastmatch.CheckpointError(
-            f"{parent} is an exported program, which cannot be trained; use a .pt checkpoint"
+        result = training.train(
+            module, dataset, recipe, masks=masks, begin=begin, save=save, progress=tick, device=device
         )
-    return network.model, network.module, network.card.data if network.card else None
+    checkpoints.write(output, module.state_dict(), card.at(begin + result.steps, result.epochs), masks)
+    return result
+
+
+def _fresh(model: str | None, recipe: training.Recipe) -> tuple[str, torch.nn.Module]:
+    if model is None:
+        raise click.UsageError('name a network such as "mlp(64, 512, 10)", or a checkpoint with --from')
+    return model, training.initialise(model, recipe.init, recipe.init_seed)
+
+
+def _load_parent(path: str, model: str | None) -> fastmatch.Checkpoint:
+    network = fastmatch.load(path, model)
+    if network.model == "program":
+        raise fastmatch.CheckpointError(f"{path} is an exported program, which cannot be trained; use a .pt checkpoint")
+    return network

@@ -1,8 +1,9 @@
 """Interpolation: networks between networks, evaluated."""
 
-from fastmatch.interpolation.barrier import Barrier, BarrierHeight, Curve, barrier, barrier_height
+from fastmatch.interpolation.barrier import Barrier, BarrierHeight, Curve, alpha_grid, barrier, barrier_height
 from fastmatch.interpolation.evaluate import evaluate
 from fastmatch.interpolation.evaluation import Evaluation
+from fastmatch.interpolation.evaluator import BatchNormMode, Evaluator
 from fastmatch.interpolation.maximum import BarrierMaxima, barrier_maxima
 from fastmatch.interpolation.pairs import Barriers, barriers
 from fastmatch.interpolation.race import Maximum
@@ -13,12 +14,15 @@ __all__ = [
     "BarrierHeight",
     "BarrierMaxima",
     "Barriers",
+    "BatchNormMode",
     "Curve",
     "Evaluation",
+    "Evaluator",
     "Maximum",
     "Surface",
     "Triangle",
     "TriangleHeight",
+    "alpha_grid",
     "barrier",
     "barrier_height",
     "barrier_maxima",

@@ -38,7 +38,8 @@ class Setup(NamedTuple):
 class Combinations:
     """Combinations of ``networks``, of which one is loaded at a time.
 
-    With ``again``, what resetting statistics gave is kept for rows that are loaded again.
+    With ``again``, what resetting statistics gave is kept for rows that are loaded again. ``state`` is the network
+    that is loaded.
     """
 
     def __init__(self, setup: Setup, networks: Sequence[State], again: bool) -> None:
@@ -49,6 +50,7 @@ class Combinations:
         self._stack = Stack(networks)
         self._first = None if setup.first is None else setup.first.outputs(networks)
         self._row: tuple[float, ...] = ()
+        self.state: State = {}
         self._settled: Scores | None = None
         self._again = again
         self._known: dict[tuple[float, ...], tuple[dict[str, Tensor], Scores | None]] = {}
@@ -60,10 +62,10 @@ class Combinations:
             return
         self._setup.runner.unload()
         self._settled = None
-        self._row, state = wanted, self._stack.combine(wanted)
+        self._row, self.state = wanted, self._stack.combine(wanted)
         if self._setup.reset:
-            self._reset(state)
-        self._setup.runner.load(state)
+            self._reset(self.state)
+        self._setup.runner.load(self.state)
 
     def _reset(self, state: State) -> None:
         """Give the loaded row its statistics, from memory if it was loaded before."""

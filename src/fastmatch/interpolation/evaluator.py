@@ -106,6 +106,23 @@ class Evaluator:
         arrays = {name: _arrays(scores, places.ravel()) for name, scores in found.items()}
         return {name: Evaluation(rows, *values, chosen, precision) for name, values in arrays.items()}
 
+    def states(self, networks: Sequence[State], coefficients: np.ndarray) -> list[State]:
+        """State dicts of ``sum_m coefficients[k, m] * networks[m]``, for every row k, as they are evaluated.
+
+        They have memory of their own, in float32 or wider as given, and statistics of their own where those are reset.
+
+        Raises
+        ------
+        ModelError, DataError
+            As :func:`fastmatch.evaluate`.
+        """
+        states = []
+        with self.combinations(networks, len(coefficients)) as combinations:
+            for row in coefficients:
+                combinations.load(row)
+                states.append(combinations.state)
+        return states
+
     @contextmanager
     def combinations(self, networks: Sequence[State], rows: int, *, again: bool = False) -> Iterator[Combinations]:
         """Networks made ready for about ``rows`` combinations of them, loaded more than once each if ``again``."""

@@ -36,7 +36,7 @@ class Line(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {
-            "barriers": {split: {q: vars(h) for q, h in found.items()} for split, found in self.heights.items()},
+            "barriers": heights_to_json(self.heights),
             "means": {split: {q: m.tolist() for q, m in found.items()} for split, found in self.means.items()},
         }
 
@@ -52,6 +52,11 @@ class Line(NamedTuple):
             for split, found in data["means"].items()
         }
         return cls(heights, means)
+
+
+def heights_to_json(heights: Heights) -> dict[str, Any]:
+    """Plain data: ``["train" | "test"]["loss" | "error"]``, then the figures of the barrier by name."""
+    return {split: {q: dict(vars(height)) for q, height in found.items()} for split, found in heights.items()}
 
 
 def _number(value: float | None) -> float:

@@ -135,11 +135,12 @@ def barriers(
     evaluator = Evaluator(
         module, splits, data.train, bn=bn, precision=precision, memory=memory, rows=len(curves) * alphas
     )
-    measure = _Measurement(evaluator, networks, permutations or {}, grid)
+    measure = Segments(evaluator, networks, grid)
     lines, known = {}, {} if known is None else known
     for number, (i, j) in enumerate(curves):
         if (name := f"{i}-{j}") not in known:
-            known[name] = measure((i, j)).to_json() | {"precision": measure.precision}
+            line = measure((i, j), _permutation_of(permutations or {}, (i, j)))
+            known[name] = line.to_json() | {"precision": measure.precision}
         lines[i, j] = Line.from_json(known[name])
         if progress is not None:
             progress(number + 1, len(curves))
@@ -174,35 +175,44 @@ def _means_from(pair: Pair, curve: Pair, lines: Mapping[Pair, Line]) -> Means:
     return {split: {q: mean[::step] for q, mean in found.items()} for split, found in lines[curve].means.items()}
 
 
-class _Measurement:
-    """Measures one curve after the other, and keeps the figures of the networks at their ends."""
+def _permutation_of(permutations: Mapping[Pair, Permutation], pair: Pair) -> Permutation | None:
+    """Permutation that lines the second network of a pair up with the first."""
+    reverse = permutations.get(pair[::-1])
+    return permutations.get(pair, None if reverse is None else reverse.invert())
 
-    def __init__(
-        self,
-        evaluator: Evaluator,
-        networks: Sequence[Mapping[str, Tensor]],
-        permutations: Mapping[Pair, Permutation],
-        grid: np.ndarray,
-    ) -> None:
-        self._evaluator, self._networks, self._permutations, self._grid = evaluator, networks, permutations, grid
+
+class Segments:
+    """Measures one segment between two of some networks after the other, and keeps the figures of its ends.
+
+    A network that is permuted computes the same function, so that its figures serve every permutation of it.
+    """
+
+    def __init__(self, evaluator: Evaluator, networks: Sequence[Mapping[str, Tensor]], grid: np.ndarray) -> None:
+        self._evaluator, self._networks, self._grid = evaluator, networks, grid
         self._ends: dict[int, dict[str, Evaluation]] = {}
         self.precision: Precision = "highest"
 
-    def __call__(self, pair: Pair) -> Line:
+    def __call__(self, pair: Pair, permutation: Permutation | None = None) -> Line:
+        """Barriers and means from the first network of a pair to the second, permuted if a permutation is given."""
+        first, second = (self._networks[number] for number in pair)
+        networks = [first, second if permutation is None else permutation.apply(second)]
         rows = np.stack([1 - self._grid, self._grid], 1)
-        whole = np.arange(len(rows))
-        shape = Shape(whole.tolist(), rows, [0, len(rows) - 1])
-        found = sharpen(self._figures(pair, whole, False), [shape], lambda places: self._figures(pair, places, True))
+
+        def figures(places: np.ndarray, exact: bool) -> dict[str, Evaluation]:
+            return self._figures(pair, networks, rows[places], exact)
+
+        shape = Shape(list(range(len(rows))), rows, [0, len(rows) - 1])
+        found = sharpen(figures(np.arange(len(rows)), False), [shape], lambda places: figures(places, True))
         self.precision = found["test"].precision
         return Line.of({split: Curve(self._grid, evaluation) for split, evaluation in found.items()})
 
-    def _figures(self, pair: Pair, places: np.ndarray, exact: bool) -> dict[str, Evaluation]:
+    def _figures(
+        self, pair: Pair, networks: Sequence[Mapping[str, Tensor]], rows: np.ndarray, exact: bool
+    ) -> dict[str, Evaluation]:
         """Figures at some places of the grid; those of the ends are exact and known, or soon will be."""
-        rows = np.stack([1 - self._grid, self._grid], 1)[places]
         inner = rows.all(1)
         parts = [self._end(number) for number in pair]
         if inner.any():
-            networks = [self._networks[pair[0]], self._aligned(pair)]
             parts.append(self._evaluator.evaluate(networks, rows[inner], exact=exact))
         order = np.where(inner, 1 + np.cumsum(inner), rows[:, 1].astype(int))
         return {split: joined([part[split] for part in parts], rows, order) for split in parts[0]}
@@ -211,8 +221,3 @@ class _Measurement:
         if number not in self._ends:
             self._ends[number] = self._evaluator.evaluate([self._networks[number]], np.ones((1, 1)), exact=True)
         return self._ends[number]
-
-    def _aligned(self, pair: Pair) -> Mapping[str, Tensor]:
-        network, reverse = self._networks[pair[1]], self._permutations.get(pair[::-1])
-        permutation = self._permutations.get(pair, None if reverse is None else reverse.invert())
-        return network if permutation is None else permutation.apply(network)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from fastmatch import assignment, kernels
@@ -16,6 +18,7 @@ from fastmatch.errors import DataError, OptionError, SymmetryError
 from fastmatch.matching.joint import Similarity as JointSimilarity
 from fastmatch.matching.joint import insides, solve_group
 from fastmatch.matching.match import GroupMatch, Match
+from fastmatch.matching.several import States, pairs_of, side_by_side
 from fastmatch.matching.ties import settle_ties
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import GraphRunner, Group, PermutationSpec, Tap, observe
@@ -27,8 +30,8 @@ BATCH_SIZE = 250
 def match_activations(
     spec: PermutationSpec,
     module: nn.Module,
-    a: Mapping[str, Tensor],
-    b: Mapping[str, Tensor],
+    a: States,
+    b: States,
     data: Split,
     *,
     similarity: Similarity = "pearson",
@@ -48,7 +51,8 @@ def match_activations(
     Parameters
     ----------
     a, b
-        State dicts of ``module``. b is aligned to a.
+        State dicts of ``module``. b is aligned to a. With a sequence on each side, such as the checkpoints of two
+        training runs, one permutation is found for all pairs: their similarities are added up.
     data
         Examples to compare on: training examples, so that test figures stay clean.
     similarity
@@ -60,7 +64,7 @@ def match_activations(
     Raises
     ------
     OptionError
-        ``similarity`` is unknown.
+        ``similarity`` is unknown, or the sides have different numbers of state dicts.
     PermutationError
         A state dict does not fit the spec.
     DataError
@@ -73,21 +77,22 @@ def match_activations(
     if len(data) < 2:
         raise DataError(f"activations of {len(data)} example cannot be compared; use at least 2, better thousands")
     began = time.perf_counter()
-    spec.check_state(a, "network a")
-    spec.check_state(b, "network b")
+    pairs = pairs_of(spec, a, b)
     taps, runner = _observe(spec, module, data, batch_size)
     indices: dict[str, np.ndarray] = {}
     views: dict[str, _View] = {}
     while taps:
         ready = [name for name, tap in taps.items() if not tap.beside - indices.keys()] or list(taps)
         chosen = {name: taps.pop(name) for name in ready}
-        moments = {name: kernels.Moments() for name in chosen}
-        current = spec.permute(b, indices)
+        moments = {name: [kernels.Moments() for _ in pairs] for name in chosen}
+        current = [(first, spec.permute(second, indices)) for first, second in pairs]
         for done, (inputs, _) in enumerate(data.batches(batch_size), start=1):
-            _update(moments, chosen, runner.activations(a, (inputs,)), runner.activations(current, (inputs,)))
+            for number, pair in enumerate(current):
+                parts = {name: several[number] for name, several in moments.items()}
+                _update(parts, chosen, *(runner.activations(state, (inputs,)) for state in pair))
             if progress is not None:
                 progress(done, batch_count(len(data), batch_size))
-        matrices = {name: _matrix(moment, similarity) for name, moment in moments.items()}
+        matrices = {name: _matrix(parts, similarity) for name, parts in moments.items()}
         step = _solve(spec, matrices, indices.keys())
         indices = spec.compose(indices, step)
         views |= {
@@ -95,7 +100,7 @@ def match_activations(
             for name, matrix in matrices.items()
         }
     plain = {name: view.matrix for name, view in views.items() if not spec.group(name).base}
-    indices = settle_ties(spec, a, b, indices, plain)
+    indices = settle_ties(*side_by_side(spec, pairs), indices, plain)
     groups = [_figures(spec, group, views, indices) for group in spec.groups]
     return Match(
         permutation=Permutation(spec, indices),
@@ -113,11 +118,17 @@ def match_activations(
 
 
 class _View(NamedTuple):
-    """What was seen of a group: similarities over all its bases, the columns chosen, and the moments."""
+    """What was seen of a group: similarities over all its bases, the columns chosen, and the moments of every pair."""
 
     matrix: np.ndarray
     columns: np.ndarray
-    moments: kernels.Moments
+    moments: list[kernels.Moments]
+
+    @property
+    def dead(self) -> int:
+        """Units that no pair of networks sees alive, in the network that has more of them."""
+        seen = zip(*(part.alive() for part in self.moments), strict=True)
+        return max(int((~torch.stack(alive).any(0)).sum()) for alive in seen)
 
 
 def _observe(
@@ -144,8 +155,10 @@ def _update(
         moments[name].update(first, second, axes=axes)
 
 
-def _matrix(moments: kernels.Moments, similarity: Similarity) -> np.ndarray:
-    return (moments.pearson() if similarity == "pearson" else moments.linear()).cpu().numpy()
+def _matrix(moments: Sequence[kernels.Moments], similarity: Similarity) -> np.ndarray:
+    """Similarities of all pairs of networks, added up."""
+    parts = (part.pearson() if similarity == "pearson" else part.linear() for part in moments)
+    return functools.reduce(torch.add, parts).cpu().numpy()
 
 
 def _solve(spec: PermutationSpec, matrices: Mapping[str, np.ndarray], done: Collection[str]) -> dict[str, np.ndarray]:
@@ -194,11 +207,11 @@ def _figures(
     dead = 0
     for part in [group] if group.name in views else insides(spec, group):
         if part.name in views:
-            matrix, columns, moments = views[part.name]
+            matrix, columns, _ = views[part.name]
             columns = columns if part.base else indices[part.name]  # ties were settled since
             before += float(np.trace(matrix))
             after += float(matrix[np.arange(len(matrix)), columns].sum())
-            dead = int(max((~alive).sum() for alive in moments.alive())) if part is group else 0
+            dead = views[part.name].dead if part is group else 0
     return GroupMatch(
         name=group.name,
         size=group.size,

@@ -17,6 +17,7 @@ from fastmatch.errors import OptionError, PermutationError
 from fastmatch.matching.descent import Descent
 from fastmatch.matching.match import GroupMatch, Match
 from fastmatch.matching.problem import Problem
+from fastmatch.matching.several import States, pairs_of, side_by_side
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import PermutationSpec
 
@@ -27,8 +28,8 @@ _TOGETHER = 4  # Starts that run side by side at most.
 @torch.no_grad()
 def match_weights(
     spec: PermutationSpec,
-    a: Mapping[str, Tensor],
-    b: Mapping[str, Tensor],
+    a: States,
+    b: States,
     *,
     seed: int = 0,
     restarts: int = 1,
@@ -49,7 +50,8 @@ def match_weights(
     Parameters
     ----------
     a, b
-        State dicts of one architecture, on one device. b is aligned to a.
+        State dicts of one architecture, on one device. b is aligned to a. With a sequence on each side, such as the
+        checkpoints of two training runs, one permutation is found for all pairs: their similarities are added up.
     seed
         Seeds the orders of the groups and the random starts.
     restarts
@@ -64,7 +66,7 @@ def match_weights(
     PermutationError
         A state dict does not fit the spec or holds NaN, or ``start`` does not fit.
     OptionError
-        ``restarts`` is below 1.
+        ``restarts`` is below 1, or the sides have different numbers of state dicts.
 
     References
     ----------
@@ -73,9 +75,7 @@ def match_weights(
     if restarts < 1:
         raise OptionError(f"restarts must be at least 1, received {restarts}")
     began = time.perf_counter()
-    spec.check_state(a, "network a")
-    spec.check_state(b, "network b")
-    problem = Problem(spec, a, b)
+    problem = Problem(*side_by_side(spec, pairs_of(spec, a, b)))
     before = problem.products({})
     for name, value in before.items():
         if not math.isfinite(value):

@@ -12,6 +12,8 @@ from numpy.typing import ArrayLike
 
 from fastmatch.plots.canvas import new_figure, save
 
+_MOST_NAMES = 24
+
 
 @dataclass(frozen=True, kw_only=True)
 class Panel:
@@ -25,6 +27,8 @@ class Panel:
         Half-widths of the bands drawn around the curves of these names.
     log
         Which axes are logarithmic: ``""``, ``"x"``, ``"y"`` or ``"xy"``.
+    ticks
+        Names of the places on the axis, if they have any; many are thinned out.
     """
 
     x: ArrayLike
@@ -34,6 +38,7 @@ class Panel:
     title: str = ""
     spreads: Mapping[str, ArrayLike] | None = None
     log: str = ""
+    ticks: Sequence[object] | None = None
 
 
 def draw_curves(panels: Sequence[Panel], path: str | os.PathLike[str], title: str = "") -> None:
@@ -56,6 +61,9 @@ def draw_curves(panels: Sequence[Panel], path: str | os.PathLike[str], title: st
             axes.set_xscale("log", base=2)
         if "y" in panel.log:
             axes.set_yscale("log")
+        if panel.ticks is not None:
+            step = 1 + len(panel.ticks) // _MOST_NAMES
+            axes.set_xticks(x[::step], [str(name) for name in panel.ticks[::step]], rotation=90, fontsize=7)
         axes.spines[["top", "right"]].set_visible(False)
     if len(names) > 1:
         figure.legend([known[name] for name in names], names, loc="outside right center", frameon=False, fontsize=8)

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fastmatch.checkpoints import Masks, mask_problem
 from fastmatch.data import DataSet, Split, batch_count, check_fit
 from fastmatch.devices import full_float32
 from fastmatch.errors import OptionError
@@ -31,7 +32,10 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Final figures: losses are mean cross-entropies in nats, accuracies fractions; seconds are of training alone."""
+    """Final figures: losses are mean cross-entropies in nats, accuracies fractions; seconds are of training alone.
+
+    ``steps`` are those that were taken, without those skipped; ``epochs`` those of the recipe.
+    """
 
     train_loss: float
     train_accuracy: float
@@ -47,6 +51,8 @@ def train(
     data: DataSet,
     recipe: Recipe,
     *,
+    masks: Masks | None = None,
+    begin: int = 0,
     save: Callable[[Snapshot], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
     device: str | torch.device = "cpu",
@@ -64,6 +70,11 @@ def train(
         Trained on ``data.train``; both splits are evaluated at the end.
     recipe : Recipe
         Everything else that decides the result.
+    masks : mapping, optional
+        Bool tensors by the names of parameters: weights where they are False are set to 0 and stay exactly 0.
+    begin : int
+        Number of steps to skip: data and learning rates are those of the later steps of ``recipe``, from weights that
+        are rewound to that step, say. The optimiser starts afresh.
     save : callable, optional
         Receives a snapshot after each of ``recipe.save_steps`` and ``recipe.save_epochs``.
     progress : callable, optional
@@ -76,33 +87,35 @@ def train(
     DataError
         The data do not fit the network.
     OptionError
-        Training diverged, or a step to save lies beyond the last.
+        Training diverged, a step to save lies beyond the last, ``begin`` leaves nothing to do, or a mask does not fit.
     """
     device = torch.device(device)
     steps_per_epoch = batch_count(len(data.train), recipe.batch_size)
     total = recipe.epochs * steps_per_epoch
     due = _steps_to_save(recipe, steps_per_epoch)
+    if not 0 <= begin < total:
+        raise OptionError(f"training cannot begin after step {begin} of {total}; choose 0 to {total - 1}")
     data = data.to(device)
     check_fit(module.to(device).eval(), data)
-    optimizer = _optimizer(recipe, module)
+    optimizer, pruned = _optimizer(recipe, module), _Pruned(module, masks or {})
     start = time.perf_counter()
     losses: list[Tensor] = []
     with seeded(recipe.order_seed, device), full_float32():
-        _snapshot(module, 0, steps_per_epoch, due, save)
+        _snapshot(module, begin, steps_per_epoch, due, save)
         module.train()
-        for step, (inputs, labels) in enumerate(_shuffled_batches(data.train, recipe), start=1):
+        for step, (inputs, labels) in enumerate(_shuffled_batches(data.train, recipe, begin), start=begin + 1):
             _set_learning_rate(optimizer, learning_rate(recipe, step - 1, steps_per_epoch))
-            losses.append(_step(module, optimizer, inputs, labels))
+            losses.append(_step(module, optimizer, pruned, inputs, labels))
             if step in due or step % steps_per_epoch == 0:  # reading losses makes the program wait for a GPU
                 _check_finite(losses, step)
                 losses.clear()
             _snapshot(module, step, steps_per_epoch, due, save)
             if progress is not None:
-                progress(step, total)
+                progress(step - begin, total - begin)
     seconds = time.perf_counter() - start
     figures = (*evaluate(module, data.train), *evaluate(module, data.test))
     _check_finite([torch.tensor(sum(figures))], total)
-    return TrainResult(*figures, total, recipe.epochs, seconds)
+    return TrainResult(*figures, total - begin, recipe.epochs, seconds)
 
 
 def evaluate(module: nn.Module, split: Split) -> tuple[float, float]:
@@ -126,20 +139,45 @@ def _steps_to_save(recipe: Recipe, steps_per_epoch: int) -> frozenset[int]:
     return frozenset(recipe.save_steps) | {epoch * steps_per_epoch for epoch in recipe.save_epochs}
 
 
-def _shuffled_batches(split: Split, recipe: Recipe) -> Iterator[tuple[Tensor, Tensor]]:
+def _shuffled_batches(split: Split, recipe: Recipe, begin: int) -> Iterator[tuple[Tensor, Tensor]]:
     generator = torch.Generator().manual_seed(recipe.order_seed)
     count = batch_count(len(split), recipe.batch_size)
-    for _ in range(recipe.epochs):
+    for epoch in range(recipe.epochs):
         order = torch.randperm(len(split), generator=generator).to(split.labels.device)
-        for index in order.tensor_split(count):
+        for index in order.tensor_split(count)[max(begin - epoch * count, 0) :]:
             yield split.inputs[index], split.labels[index]
 
 
-def _step(module: nn.Module, optimizer: torch.optim.Optimizer, inputs: Tensor, labels: Tensor) -> Tensor:
+class _Pruned:
+    """Keeps the weights outside their masks at 0, whatever momentum and weight decay the optimiser has."""
+
+    def __init__(self, module: nn.Module, masks: Masks) -> None:
+        parameters = dict(module.named_parameters(remove_duplicate=False))
+        if problem := mask_problem(masks, parameters):
+            raise OptionError(f"{problem}; use masks of this network")
+        self._weights = [(parameters[name], ~mask.to(parameters[name].device)) for name, mask in masks.items()]
+        self.clear_weights()
+
+    @torch.no_grad()
+    def clear_weights(self) -> None:
+        for weight, pruned in self._weights:
+            weight.masked_fill_(pruned, 0)
+
+    def clear_gradients(self) -> None:
+        for weight, pruned in self._weights:
+            if weight.grad is not None:
+                weight.grad.masked_fill_(pruned, 0)
+
+
+def _step(
+    module: nn.Module, optimizer: torch.optim.Optimizer, pruned: _Pruned, inputs: Tensor, labels: Tensor
+) -> Tensor:
     loss = F.cross_entropy(module(inputs), labels)
     optimizer.zero_grad()
     loss.backward()
+    pruned.clear_gradients()
     optimizer.step()
+    pruned.clear_weights()
     return loss.detach()
 
 

@@ -1,0 +1,77 @@
+"""Several checkpoints of two networks at once: one permutation that lines all of them up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from torch import Tensor
+
+from fastmatch.errors import OptionError
+from fastmatch.symmetry import PermutationSpec
+
+State = Mapping[str, Tensor]
+States = State | Sequence[State]
+
+
+class Sides(NamedTuple):
+    """Two networks that the groups of ``spec`` line up."""
+
+    spec: PermutationSpec
+    a: State
+    b: State
+
+
+class _Joined(Mapping[str, Tensor]):
+    """State dicts as one; tensors are read when asked for."""
+
+    def __init__(self, states: Sequence[State]) -> None:
+        self._states = states
+
+    def __getitem__(self, name: str) -> Tensor:
+        original, _, number = name.rpartition("@")
+        return self._states[int(number)][original]
+
+    def __iter__(self) -> Iterator[str]:
+        return (_name(name, number) for number, state in enumerate(self._states) for name in state)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._states))
+
+
+def _name(tensor: str, number: int) -> str:
+    return f"{tensor}@{number}"
+
+
+def pairs_of(spec: PermutationSpec, a: States, b: States) -> list[tuple[State, State]]:
+    """The pairs that one permutation is to line up, checked: one where each side is a state dict.
+
+    Raises
+    ------
+    OptionError
+        The sides have different numbers of state dicts, or none.
+    PermutationError
+        A state dict does not fit the spec.
+    """
+    first, second = ([side] if isinstance(side, Mapping) else list(side) for side in (a, b))
+    if len(first) != len(second) or not first:
+        raise OptionError(
+            f"received {len(first)} checkpoints of network a and {len(second)} of b; give as many of both, at least one"
+        )
+    for name, side in (("network a", first), ("network b", second)):
+        for number, state in enumerate(side):
+            spec.check_state(state, name if len(side) == 1 else f"checkpoint {number} of {name}")
+    return list(zip(first, second, strict=True))
+
+
+def side_by_side(spec: PermutationSpec, pairs: Sequence[tuple[State, State]]) -> Sides:
+    """Each side's state dicts as those of one network, whose groups stand on the tensors of all of them.
+
+    Weights of all pairs then add up to one similarity, and one objective, under one permutation.
+    """
+    if len(pairs) == 1:
+        return Sides(spec, *pairs[0])
+    tensors = {_name(tensor, number): layout for number in range(len(pairs)) for tensor, layout in spec.tensors.items()}
+    first, second = zip(*pairs, strict=True)
+    return Sides(replace(spec, tensors=tensors), _Joined(first), _Joined(second))
