@@ -73,7 +73,9 @@ def compare(
 ) -> None:
     """Tables and pictures of one problem, for each reference and, where asked, pair by pair."""
     kinds = list(tasks)
-    states: list[State] = [state for task in tasks.values() for state in task.population(range(networks))]
+    states: list[State] = []
+    for task in tasks.values():  # no seed twice: kinds that start from the same weights would be connected by that
+        states += task.population(range(len(states), len(states) + networks))
     task, found = next(iter(tasks.values())), {}
     losses = evaluate(task.module(), states, np.eye(len(states)), task.dataset.test).loss
     for kind in references:  # the network of that kind with the smallest test loss

@@ -3,8 +3,8 @@
 Published: wide networks on moons repeat their features (figures 5.1, 5.2); merging units whose cosine similarity
 exceeds 0.99 leaves 271.9 of 512 (table 5.1); without the repetition, networks between two others as they are lose what
 they had (figure 5.3). The column "author's rule" takes the steps of the author's published code: it merges the most
-similar units first, stops once it has dealt with as many as are left, and scales outgoing weights by the inverse of the
-factor that the text gives.
+similar units first, stops once it has dealt with as many as are left, and multiplies the outgoing weights of a unit
+that goes by the norm of the one that stays over its own, where exactly proportional units need the inverse.
 """
 
 from __future__ import annotations
