@@ -16,6 +16,8 @@ from fastmatch.analysis import Population, population
 from studies import study
 from studies.kalaivanan import images, moons
 
+SMALL = {"networks": 12, "narrow": (4, 16, 64, 512), "wide": (4, 16, 64, 128), "epochs": 8, "limit": 10_000}
+FULL = {"networks": 50, "narrow": (4, 16, 64, 512), "wide": (4, 16, 64, 512), "epochs": 60, "limit": None}
 SHARE = 0.1  # Of the mean test loss: up to this epsilon, a pair counts as connected.
 
 
@@ -73,10 +75,4 @@ def main(
 
 
 if __name__ == "__main__":
-    study.run(
-        main,
-        file=__file__,
-        doc=__doc__,
-        small={"networks": 12, "narrow": (4, 16, 64, 512), "wide": (4, 16, 64, 128), "epochs": 8, "limit": 10_000},
-        full={"networks": 50, "narrow": (4, 16, 64, 512), "wide": (4, 16, 64, 512), "epochs": 60, "limit": None},
-    )
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

@@ -16,6 +16,8 @@ from studies import study
 from studies.kalaivanan import WIDTHS, images, moons
 from studies.population import Task
 
+SMALL = {"networks": 8, "widths": (4, 8, 16, 32, 64, 128), "epochs": 8, "limit": 10_000}
+FULL = {"networks": 50, "widths": WIDTHS, "epochs": 60, "limit": None}
 KINDS = {"as they are": "none", "aligned": "reference"}
 
 
@@ -74,10 +76,4 @@ def _yes(holds: bool) -> str:
 
 
 if __name__ == "__main__":
-    study.run(
-        main,
-        file=__file__,
-        doc=__doc__,
-        small={"networks": 8, "widths": (4, 8, 16, 32, 64, 128), "epochs": 8, "limit": 10_000},
-        full={"networks": 50, "widths": WIDTHS, "epochs": 60, "limit": None},
-    )
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

@@ -18,6 +18,8 @@ from studies import study
 from studies.kalaivanan import images, moons
 from studies.population import State, Task
 
+SMALL = {"networks": 4, "width": 512, "pictures": None, "deep": 128, "epochs": 8, "limit": 5_000}
+FULL = {"networks": 10, "width": 512, "pictures": "cifar10", "deep": 512, "epochs": 60, "limit": None}
 # Train loss, test loss, train accuracy, test accuracy (tables 5.2 and 5.3; empty where the text gives none).
 PUBLISHED = {
     "normal, adamw": (0.0, 0.003, 1.0, 0.998),
@@ -29,12 +31,14 @@ PUBLISHED = {
     "rmsprop": (0.560, 1.509, 0.819, 0.547),
     "adagrad": (0.572, 1.402, 0.827, 0.566),
 }
-# The thesis tunes them, and does not say to what: here such that losses are alike.
+# The thesis tunes them and does not say to what: on moons the rates are those of the author's published code, and one
+# more of RMSprop.
 MOONS = {
-    f"{init}, {optimizer}": {"optimizer": optimizer, "lr": lr, "momentum": 0.0, "init": f"kaiming_{init}"}
+    f"{init}, {optimizer}": {"optimizer": optimizer, "lr": 0.1, "momentum": 0.0, "init": f"kaiming_{init}"}
     for init in ("normal", "uniform")
-    for optimizer, lr in (("adamw", 0.1), ("rmsprop", 0.03))
+    for optimizer in ("adamw", "rmsprop")
 }
+GENTLE = {"normal, rmsprop 0.03": {**MOONS["normal, rmsprop"], "lr": 0.03}}
 IMAGES = {
     "adamw": {"optimizer": "adamw", "lr": 1e-2, "weight_decay": 0.1},
     "sgd": {"optimizer": "sgd", "lr": 1e-2, "weight_decay": 1e-2},
@@ -51,7 +55,7 @@ def performance(report: study.Report, title: str, found: Population, kinds: Sequ
     accuracy = {split: 1 - found.ends(split=split, quantity="error") for split in ("train", "test")}
     values = [*loss.values(), *accuracy.values()]
     rows = [
-        [kind, *(study.mean_std(v[own], 3) for v in values), *PUBLISHED[kind]]
+        [kind, *(study.mean_std(v[own], 3) for v in values), *PUBLISHED.get(kind, [""] * 4)]
         for kind, own in zip(kinds, members, strict=True)
     ]
     names = ("train loss", "test loss", "train accuracy", "test accuracy")
@@ -102,13 +106,15 @@ def compare(
         f"{min(row[1] for row in rows):.4f} to {max(row[1] for row in rows):.4f}, whatever they are aligned to. "
         f"That AdamW's are more connected than RMSprop's came out: {'yes' if adamw < rmsprop else 'no'}."
     )
+    for kind in values.keys() - PUBLISHED.keys():
+        report.say(f"With another learning rate, {kind}: {values[kind]:.4f}; test losses are in the table.")
 
 
 def main(
     report: study.Report, networks: int, width: int, pictures: str | None, deep: int, epochs: int, limit: int | None
 ) -> None:
     """Both problems."""
-    tasks = {name: moons(width, **recipe) for name, recipe in MOONS.items()}
+    tasks = {name: moons(width, **recipe) for name, recipe in (MOONS | GENTLE).items()}
     compare(report, f"moons, width {width}", tasks, networks, list(MOONS)[1:] + list(MOONS)[:1], True)
     data = pictures or study.data_name()
     tasks = {name: images(data, deep, epochs, limit, **recipe) for name, recipe in IMAGES.items()}
@@ -116,6 +122,4 @@ def main(
 
 
 if __name__ == "__main__":
-    small = {"networks": 4, "width": 512, "pictures": None, "deep": 128, "epochs": 8, "limit": 5_000}
-    full = {"networks": 10, "width": 512, "pictures": "cifar10", "deep": 512, "epochs": 60, "limit": None}
-    study.run(main, file=__file__, doc=__doc__, small=small, full=full)
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

@@ -14,6 +14,8 @@ from studies import study
 from studies.kalaivanan import WIDTHS, images, moons
 from studies.population import Task
 
+SMALL = {"networks": 8, "widths": (4, 8, 16, 32, 64, 128), "epochs": 8, "limit": 10_000}
+FULL = {"networks": 50, "widths": WIDTHS, "epochs": 60, "limit": None}
 # Train loss, test loss, train accuracy, test accuracy.
 MOONS = {
     2: (0.264, 0.284, 0.879, 0.859),
@@ -80,10 +82,4 @@ def main(report: study.Report, networks: int, widths: Sequence[int], epochs: int
 
 
 if __name__ == "__main__":
-    study.run(
-        main,
-        file=__file__,
-        doc=__doc__,
-        small={"networks": 8, "widths": (4, 8, 16, 32, 64, 128), "epochs": 8, "limit": 10_000},
-        full={"networks": 50, "widths": WIDTHS, "epochs": 60, "limit": None},
-    )
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

@@ -20,6 +20,8 @@ from studies import study
 from studies.kalaivanan import WIDTHS, moons
 from studies.population import State, Task
 
+SMALL = {"networks": 8, "widths": WIDTHS}
+FULL = {"networks": 50, "widths": WIDTHS}
 THRESHOLD = 0.99
 # Units left, test loss before and after (table 5.1).
 PUBLISHED = {

@@ -17,6 +17,8 @@ from fastmatch.analysis import population
 from studies import study
 from studies.kalaivanan import images
 
+SMALL = {"widths": (8, 16, 64, 128), "epochs": 8, "samples": 10, "lr": 0.05, "limit": 10_000}
+FULL = {"widths": (8, 16, 64, 512), "epochs": 60, "samples": 10, "lr": 0.05, "limit": None}
 CONSTANT = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "schedule": "constant"}
 
 
@@ -84,10 +86,4 @@ def _verdict(holding: Sequence[float], rows: Sequence[object]) -> str:
 
 
 if __name__ == "__main__":
-    study.run(
-        main,
-        file=__file__,
-        doc=__doc__,
-        small={"widths": (8, 16, 64, 128), "epochs": 8, "samples": 10, "lr": 0.05, "limit": 10_000},
-        full={"widths": (8, 16, 64, 512), "epochs": 60, "samples": 10, "lr": 0.05, "limit": None},
-    )
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

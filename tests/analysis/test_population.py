@@ -137,3 +137,12 @@ def test_what_is_no_population_is_refused(count, options, message, data, digits)
     states = [Permutation.identity(spec).apply(module.state_dict())] * count
     with pytest.raises(OptionError, match=message):
         population(module, states, data, **options)
+
+
+@pytest.mark.parametrize("method", ["weight", "activation"])
+def test_a_population_stays_on_its_device(method, data, device):
+    module, states = families(data)
+    here = [{name: tensor.to(device) for name, tensor in state.items()} for state in states]
+    expected = population(module, states, data, method=method, alphas=3)
+    found = population(module.to(device), here, data.to(device), method=method, alphas=3)
+    np.testing.assert_allclose(found.epsilon(), expected.epsilon(), atol=1e-4)

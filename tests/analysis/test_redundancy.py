@@ -112,3 +112,15 @@ def test_only_narrower_networks_of_the_architecture_are_padded(digits):
         pad(spec, networks.build("mlp(64, 17, 12, 10)").state_dict())
     with pytest.raises(ModelError, match="other tensors"):
         pad(spec, networks.build("mlp(64, 16, 10)").state_dict())
+
+
+def test_units_are_merged_where_the_weights_are(digits, device):
+    module, spec = trained(MODEL, digits)
+    state = plant(module.state_dict(), {5: (0, 2.0)})
+    here = {name: tensor.to(device) for name, tensor in state.items()}
+    expected = merge_units(spec, module, state, (digits.test.inputs[:5],), threshold=0.99)
+    found = merge_units(spec, module, here, (digits.test.inputs[:5].to(device),), threshold=0.99)
+    assert found.to_json() == expected.to_json()
+    for name, tensor in found.narrow.items():
+        assert tensor.device == here[name].device
+        torch.testing.assert_close(tensor.cpu(), expected.narrow[name])
