@@ -72,16 +72,12 @@ class Task:
             task._train(folder, parent)
         return [checkpoints.read(path).state_dict for path in sorted(folder.glob("*.safetensors"), key=_order)]
 
-    @property
-    def steps(self) -> tuple[int, ...]:
-        """Steps of the networks of :meth:`trajectory`."""
-        each = batch_count(len(self.dataset.train), self.recipe.batch_size)
-        saved = {*self.recipe.save_steps, *(epoch * each for epoch in self.recipe.save_epochs)}
-        return (*sorted(saved), self.recipe.epochs * each)
-
     def run(self, seed: int = 0, order_seed: int | None = None, parent: State | None = None) -> dict[int, State]:
         """The networks of :meth:`trajectory` by step."""
-        return dict(zip(self.steps, self.trajectory(seed, order_seed, parent), strict=True))
+        each = batch_count(len(self.dataset.train), self.recipe.batch_size)
+        saved = {*self.recipe.save_steps, *(epoch * each for epoch in self.recipe.save_epochs)}
+        steps = (*sorted(saved), self.recipe.epochs * each)
+        return dict(zip(steps, self.trajectory(seed, order_seed, parent), strict=True))
 
     def _train(self, folder: Path, parent: State | None) -> None:
         module = training.initialise(self.model, self.recipe.init, self.recipe.init_seed)

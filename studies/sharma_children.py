@@ -34,7 +34,7 @@ def main(
     task = mlp_task(limit, epochs, **how)
     parents = [task.run(seed) for seed in (0, 1)]
     data, module = task.dataset.take(examples), task.module()
-    ends = [parent[task.steps[-1]] for parent in parents]
+    ends = [parent[max(parent)] for parent in parents]
     permutations = {
         "weight": fastmatch.match_weights(task.spec(), *ends).permutation,
         "activation": fastmatch.match_activations(
@@ -56,7 +56,7 @@ def main(
             for quantity in ("error", "loss")
         ]
         rows.append([step, *figures[0], *figures[1]])
-    _report(report, task, rows)
+    _report(report, task, max(parents[0]), rows)
 
 
 def _child(task: Task, parent: dict[int, State], seed: int, order: int, step: int) -> State:
@@ -67,9 +67,9 @@ def _child(task: Task, parent: dict[int, State], seed: int, order: int, step: in
     return rest.train(seed, 100 + 10 * seed + order, parent=parent[step])
 
 
-def _report(report: study.Report, task: Task, rows: list[list[float]]) -> None:
+def _report(report: study.Report, task: Task, last: int, rows: list[list[float]]) -> None:
     columns = [f"{quantity}, {kind}" for quantity in ("error", "loss") for kind in KINDS]
-    title = f"{task.model}, {task.data}: test barriers among children, by step of spawning (of {task.steps[-1]})"
+    title = f"{task.model}, {task.data}: test barriers among children, by step of spawning (of {last})"
     report.table(title, ["step", *columns], rows)
     x = [1 + row[0] for row in rows]
     panels = []
@@ -93,9 +93,10 @@ def _say(report: study.Report, rows: list[list[float]]) -> None:
     for method, place in (("weight", 7), ("activation", 8)):
         held = all(row[place] < row[6] / 3 for row in rows if row[0] >= onset)
         report.say(
-            f"The parents' permutation by {method} matching lowers the loss barrier between children from {last[6]:.3f} "
+            f"The parents' permutation by {method} matching lowers the loss barrier of children from {last[6]:.3f} "
             f"to {last[place]:.3f} at the last step of spawning, and from {first[6]:.3f} to {first[place]:.3f} at the "
-            f"first. That it aligns other networks of both basins {'came out' if held else 'did NOT come out'} "
+            f"first. That it aligns other networks of both basins "
+            f"{'came out' if held else 'did NOT come out'} "
             "(barrier cut to a third for all children from the onset of stability on)."
         )
 

@@ -30,11 +30,11 @@ def mlp_task(limit: int, epochs: int, model: str = "mlp(784, 256, 256, 256, 10)"
     return Task(model if data == "mnist" else model.replace("784", "64"), data, training.Recipe(**chosen), limit)
 
 
-def large_tasks() -> list[Task]:
+def large_tasks(**recipe: Any) -> list[Task]:
     """The networks of the paper (appendix D), as far as it gives their settings."""
-    saved = {"save_epochs": (0, 1, 2, 5, 10, 20, 40, 80, 120)}
-    recipe = training.Recipe(optimizer="sgd", lr=0.1, weight_decay=1e-4, warmup=5, epochs=160, **saved)
-    return [Task(name, "cifar10", recipe) for name in ("vgg16(width=64, norm=layer)", "resnet20(width=4, norm=layer)")]
+    chosen = {"optimizer": "sgd", "lr": 0.1, "weight_decay": 1e-4, "warmup": 5, "epochs": 160} | recipe
+    how = training.Recipe(save_epochs=(0, 1, 2, 5, 10, 20, 40, 80, 120), **chosen)
+    return [Task(name, "cifar10", how) for name in ("vgg16(width=64, norm=layer)", "resnet20(width=4, norm=layer)")]
 
 
 def main(
