@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import fastmatch
 from fastmatch import checkpoints, networks, training
+from fastmatch.data import batch_count
 
 CACHE = Path(os.environ.get("FASTMATCH_STUDIES", Path(__file__).resolve().parent / ".cache"))
 State = dict[str, Tensor]
@@ -70,6 +71,13 @@ class Task:
             folder.mkdir(parents=True, exist_ok=True)
             task._train(folder, parent)
         return [checkpoints.read(path).state_dict for path in sorted(folder.glob("*.safetensors"), key=_order)]
+
+    def run(self, seed: int = 0, order_seed: int | None = None, parent: State | None = None) -> dict[int, State]:
+        """The networks of :meth:`trajectory` by step."""
+        each = batch_count(len(self.dataset.train), self.recipe.batch_size)
+        saved = {*self.recipe.save_steps, *(epoch * each for epoch in self.recipe.save_epochs)}
+        steps = (*sorted(saved), self.recipe.epochs * each)
+        return dict(zip(steps, self.trajectory(seed, order_seed, parent), strict=True))
 
     def _train(self, folder: Path, parent: State | None) -> None:
         module = training.initialise(self.model, self.recipe.init, self.recipe.init_seed)

@@ -8,7 +8,7 @@ import pytest
 from fastmatch.errors import OptionError, OutputError
 from fastmatch.interpolation import Barrier, Curve, Evaluation, Surface, Triangle
 from fastmatch.interpolation.triangle import barycentric_grid
-from fastmatch.plots import check_target, draw_barrier, draw_triangle
+from fastmatch.plots import Panel, check_target, draw_barrier, draw_curves, draw_triangle
 
 SIGNATURES = {"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-", "svg": b"<?xml"}
 
@@ -50,6 +50,17 @@ def test_a_picture_names_its_curves_axes_and_title(tmp_path):
     names = (f"<!-- {pair}, {split} -->" for pair in ("unaligned", "aligned") for split in ("train", "test"))
     for name in (*names, "<!-- cross-entropy (nats) -->", "<!-- error (%) -->", "<!-- resnet20, cifar10 -->"):
         assert name in text
+
+
+def test_places_of_curves_may_have_names_which_are_thinned_out(tmp_path):
+    names = [f"layer{number}" for number in range(30)]
+    curves = {"first": np.arange(30.0), "second": np.ones(30)}
+    panel = Panel(x=range(30), curves=curves, xlabel="", ylabel="cosine", ticks=names)
+    draw_curves([panel], tmp_path / "curves.svg")
+    text = (tmp_path / "curves.svg").read_text()
+    for word in ("first", "second", "cosine", "layer0", "layer28"):
+        assert f"<!-- {word} -->" in text
+    assert "<!-- layer1 -->" not in text
 
 
 def test_a_pair_without_alignment_is_drawn_alone(tmp_path):

@@ -173,17 +173,14 @@ def test_streamed_figures_are_those_of_all_examples_at_once(digits, norm):
 
 
 def test_the_batch_size_changes_nothing_but_rounding(digits):
-    module = fastmatch.networks.build("resnet20(width=1, norm=batch, in_channels=1, size=8)")
+    layers_before = nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 5, 2)
+    module = nn.Sequential(*layers_before, nn.ReLU(), nn.Flatten(), nn.Linear(20, 10)).eval()
     a, b = (random_state(module, seed) for seed in (0, 1))
-    small = data_set(digits.train.take(40), digits.test.take(40))
-    one, other = (features(module, a, b, small, alphas=3, batch_size=size) for size in (40, 7))
+    one, other = (features(module, a, b, digits, alphas=3, batch_size=size) for size in (120, 7))
     for first, second in zip(layers(one), layers(other), strict=True):
         for name in ("cosine", "scale", "baseline", "commutativity", "input_distance"):
-            np.testing.assert_allclose(getattr(first, name), getattr(second, name), rtol=2e-4, err_msg=name)
-    cuts = [stitch.after for stitch in one.pairs["unaligned"].stitching]
-    assert cuts[:3] == [None, "conv1", "layer1.0.conv2"]
-    assert "layer1.0.conv1" not in cuts
-    assert cuts[-1] == "fc"
+            np.testing.assert_allclose(getattr(first, name), getattr(second, name), rtol=1e-4, err_msg=name)
+    assert one.pairs["unaligned"].stitching == other.pairs["unaligned"].stitching
 
 
 def test_examples_without_any_activity_are_counted_and_left_out(digits):

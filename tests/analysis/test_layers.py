@@ -8,6 +8,10 @@ from torch.nn.functional import log_softmax
 import fastmatch
 from fastmatch.analysis.layers import find_layers
 from fastmatch.analysis.stitching import cuts, stitched
+from fastmatch.errors import SymmetryError
+from fastmatch.symmetry import GraphRunner
+from tests.interpolation.unusual import Branch
+from tests.zoo import ZOO
 
 INPUTS = torch.randn(4, 6, generator=torch.Generator().manual_seed(0))
 
@@ -94,3 +98,43 @@ def test_features_of_a_convolution_are_behind_norm_and_relu_and_before_pooling(n
     values = found.runner([layer.feature for layer in found.layers]).activations(module.state_dict(), (inputs,))
     torch.testing.assert_close(values[found.layers[0].feature], module.relu1(module.norm1(module.conv1(inputs))))
     assert all(layer.cut is not None for layer in found.layers)
+
+
+class Replacing(GraphRunner):
+    """Runs a network with one value in place of its own."""
+
+    def __init__(self, graph, name, value):
+        super().__init__(graph, [])
+        self._name, self._value = name, value
+
+    def run_node(self, n):
+        own = super().run_node(n)
+        return self._value if n.name == self._name else own
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["tied autoencoder", "resnet18(width=2, norm=batch, in_channels=1, size=8)", "unet", "channel split", "lstm of 1",
+     "vision transformer"],
+)  # fmt: skip
+def test_behind_every_cut_b_makes_of_the_features_of_a_what_the_stitched_network_does(name):
+    (row,) = (network for network in ZOO if network.name == name)
+    (inputs,) = row.inputs()
+    torch.manual_seed(0)
+    a, b = (row.build().eval() for _ in range(2))
+    found = find_layers(a, inputs)
+    features = {layer.name: layer.feature for layer in found.layers}
+    values = found.runner(features.values()).activations(a.state_dict(), (inputs,))
+    places = list(cuts(found))
+    assert len(places) > 1
+    for after, of_a in places[1:]:
+        feature = features[after]
+        (expected,) = Replacing(found.graph, feature, values[feature]).outputs(b.state_dict(), (inputs,))
+        (output,) = found.runner([]).outputs(stitched(a.state_dict(), b.state_dict(), of_a), (inputs,))
+        torch.testing.assert_close(output, expected)
+
+
+def test_a_network_that_cannot_be_exported_is_refused_in_plain_words():
+    with pytest.raises(SymmetryError, match="layers are read off the exported network") as error:
+        find_layers(Branch(), torch.randn(4, 1, 8, 8))
+    assert "--tracing" not in str(error.value)

@@ -217,3 +217,18 @@ def test_one_example_gives_no_statistics():
     with pytest.raises(DataError, match="at least two examples"):
         evaluate(module, [module.state_dict()], np.ones((1, 1)), data)
     assert np.isfinite(evaluate(module, [module.state_dict()], np.ones((1, 1)), data, bn="keep").loss).all()
+
+
+@pytest.mark.parametrize("strategy", ["functional", "lowered"])
+def test_states_are_the_networks_that_are_evaluated(strategy):
+    module = networks.build(MODELS[0])
+    given, data = [initialise(MODELS[0], "default", seed).state_dict() for seed in (0, 1)], examples(MODELS[0])
+    rows = np.array([[1.0, 0.0], [0.4, 0.6]])
+    evaluator = Evaluator(module, {"test": data}, data, strategy=strategy)
+    expected = evaluator.evaluate(given, rows)["test"]
+    copies = [{name: tensor.clone() for name, tensor in state.items()} for state in given]
+    for state, losses in zip(evaluator.states(given, rows), expected.losses, strict=True):
+        assert state.keys() == given[0].keys()
+        found = evaluate(module, [state], np.ones((1, 1)), data, bn="keep", strategy=strategy)
+        np.testing.assert_allclose(found.losses[0], losses, rtol=1e-4, atol=1e-6)
+    assert all(torch.equal(given[n][name], copies[n][name]) for n in range(2) for name in given[n])

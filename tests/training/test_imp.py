@@ -157,6 +157,8 @@ def test_levels_of_another_recipe_are_refused(tmp_path, networks) -> None:
     other = replace(card, extra={**card.extra, "recipe": {"lr": 0.02, "save": (1,)}})
     with pytest.raises(CheckpointError, match=r"level-00.pt was made with recipe.lr 0.01, not 0.02; use what"):
         PruningFolder(tmp_path / "run", other)["level-00"]
+    with pytest.raises(CheckpointError, match=r"rewind.pt was made with recipe.lr 0.01, not 0.02"):
+        PruningFolder(tmp_path / "run", other)["rewind"] = networks["rewind"]
     with pytest.raises(KeyError):
         again["level-07"]
 

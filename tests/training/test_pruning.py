@@ -144,6 +144,8 @@ def test_training_goes_on_from_a_step_of_its_recipe(digits: DataSet) -> None:
     assert (result.steps, ticks[0], ticks[-1]) == (17, (1, 17), (17, 17))
     with pytest.raises(OptionError, match="cannot begin after step 24 of 24; choose 0 to 23"):
         train(rest, digits, recipe, begin=24)
+    with pytest.raises(OptionError, match="step to save 7 lies before step 8, where training begins"):
+        train(rest, digits, recipe, begin=8)
 
 
 @pytest.mark.parametrize("name", ["linear1.weight", "nothing"])

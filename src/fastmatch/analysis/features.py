@@ -90,7 +90,7 @@ def features(
     grid = alpha_grid(alphas)
     networks = {"unaligned": b} | ({} if permutation is None else {"aligned": permutation.apply(b)})
     evaluator.states([a, b], np.eye(2)[:1])  # whatever does not fit is said before the network is exported
-    layered = find_layers(module, data.test.inputs[:4])
+    layered = find_layers(module, next(iter(data.test.batches(batch_size)))[0])
     measures = {
         name: _Measurement(layered, evaluator, (a, network), grid, data, batch_size)
         for name, network in networks.items()

@@ -16,7 +16,8 @@ from fastmatch.analysis.stitching import Stitch
 class LayerFeatures:
     """What two networks a and b say of one layer.
 
-    Figures over examples leave out those for which they do not exist, since all features are zero.
+    Figures over examples (the first axis of the features) leave out those for which they do not exist, since all
+    features are zero.
 
     Attributes
     ----------

@@ -96,7 +96,12 @@ def find_layers(module: nn.Module, inputs: Tensor) -> Layered:
         The network cannot be exported, or has no such layer.
     """
     home = next((tensor.device for tensor in module.state_dict().values()), inputs.device)
-    graph = export_graph(module, (inputs.to(home),))
+    try:
+        graph = export_graph(module, (inputs.to(home),))
+    except SymmetryError as error:  # what helps tracing does not help here
+        raise SymmetryError(
+            f"layers are read off the exported network: {str(error).partition('; trace')[0]}"
+        ) from error
     layers = tuple(_Finder(graph, module).find())
     if not layers:
         raise SymmetryError("the network has no convolution or linear layer with a weight of its own to look behind")

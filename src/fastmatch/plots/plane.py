@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _LEVELS = 16
+_HEIGHT = 3.2  # Of a plane, in inches.
 _PATH_COLOURS = ("#e69f00", "#d55e00", "#cc79a7", "#ffffff")
 
 
@@ -65,7 +66,8 @@ def draw_planes(
     entries = entries[np.isfinite(entries) & (entries > 0)]
     low, high = (entries.min(), entries.max()) if len(entries) else (0.1, 1.0)
     levels = np.geomspace(low, max(high, 1.001 * low), _LEVELS)
-    figure = new_figure(path, (1.2 + 3.6 * len(planes), 3.9), title)
+    widths = [_HEIGHT * np.clip(np.ptp(plane.x) / np.ptp(plane.y), 0.5, 1.6) for plane in planes.values()]
+    figure = new_figure(path, (1.3 + sum(widths) + 0.6 * len(planes), _HEIGHT + 1.0), title)
     panels = np.atleast_1d(figure.subplots(1, len(planes)))
     known: dict[str, Any] = {}
     filled: Any = None
@@ -99,7 +101,9 @@ def _paths(axes: Axes, plane: Landscape) -> dict[str, Any]:
 
 
 def _corners(axes: Axes, plane: Landscape, names: Sequence[str]) -> None:
-    for name, place in zip(names, np.asarray(plane.corners, dtype=float), strict=True):
-        axes.plot(*place, "*", color="w", mec="k", mew=0.5, ms=9)
-        style: Any = {"textcoords": "offset points", "fontsize": 8, "color": "w", "fontweight": "bold"}
-        axes.annotate(name, (place[0], place[1]), (5, 4), **style)
+    middle = np.mean(np.asarray(plane.x, dtype=float))
+    for name, (x, y) in zip(names, np.asarray(plane.corners, dtype=float), strict=True):
+        axes.plot(x, y, "*", color="w", mec="k", mew=0.5, ms=9)
+        side = ("right", -5) if x > middle else ("left", 5)  # towards the inside
+        style: Any = {"textcoords": "offset points", "fontsize": 8, "color": "w", "fontweight": "bold", "ha": side[0]}
+        axes.annotate(name, (x, y), (side[1], 5), **style)

@@ -35,7 +35,7 @@ class PruningFolder(MutableMapping[str, PrunedNetwork]):
     OutputError
         ``folder`` is a file.
     CheckpointError
-        When a network is asked for: its file is damaged, or one of another run.
+        When a network is asked for or written: its file is damaged, or one of another run.
     """
 
     def __init__(self, folder: str | os.PathLike[str], card: Card, suffix: str = ".pt") -> None:
@@ -60,10 +60,13 @@ class PruningFolder(MutableMapping[str, PrunedNetwork]):
         return PrunedNetwork(stored.state_dict, stored.masks, found.step or 0, found.epoch or 0)
 
     def __setitem__(self, name: str, network: PrunedNetwork) -> None:
-        """Write a network."""
+        """Write a network, over none but one of the same run."""
         self._folder.mkdir(exist_ok=True)
+        path = self._path(name)
+        if path.is_file():
+            self._require_same(path, read(path).card or Card())
         card = replace(self._card, extra={**self._card.extra, "level": name, "follows": self._before(name)})
-        write(self._path(name), network.state_dict, card.at(network.step, network.epoch), network.masks)
+        write(path, network.state_dict, card.at(network.step, network.epoch), network.masks)
 
     def __delitem__(self, name: str) -> None:
         """Remove a file."""

@@ -191,31 +191,27 @@ class _Run:
         return Level(number, density(network.masks) if network.masks else 1.0, network, *figures)
 
     def _train_dense(self) -> tuple[PrunedNetwork, TrainResult]:
-        return self._finish(self._dense, None, 0, 0, self._keep_rewound)
+        return self._train(0, self._dense, None, 0)
 
     def _train_sparse(self, number: int, previous: PrunedNetwork) -> tuple[PrunedNetwork, TrainResult]:
         start = self._known[REWOUND] if self._rewinds_weights else previous
         keep = self._pruning.density(number)
         masks = prune(previous.state_dict, keep, scope=self._pruning.scope, masks=previous.masks)
         self._module.load_state_dict(start.state_dict)
-        return self._finish(self._sparse, masks, self._pruning.rewind, number, None)
+        return self._train(number, self._sparse, masks, self._pruning.rewind)
 
-    def _finish(
-        self,
-        recipe: Recipe,
-        masks: dict[str, Tensor] | None,
-        begin: int,
-        number: int,
-        save: Callable[[Snapshot], None] | None,
+    def _train(
+        self, number: int, recipe: Recipe, masks: dict[str, Tensor] | None, begin: int
     ) -> tuple[PrunedNetwork, TrainResult]:
-        device = self._data.train.inputs.device
         result = train(
-            *(self._module, self._data, recipe),
+            self._module,
+            self._data,
+            recipe,
             masks=masks,
             begin=begin,
-            save=save,
+            save=self._keep_rewound,
             progress=lambda done, _: self._tick(number, done),
-            device=device,
+            device=self._data.train.inputs.device,
         )
         state = {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._module.state_dict().items()}
         return PrunedNetwork(state, masks, self._steps, recipe.epochs), result

@@ -87,14 +87,14 @@ def train(
     DataError
         The data do not fit the network.
     OptionError
-        Training diverged, a step to save lies beyond the last, ``begin`` leaves nothing to do, or a mask does not fit.
+        Training diverged, a step to save is not among those taken, ``begin`` leaves none, or a mask does not fit.
     """
     device = torch.device(device)
     steps_per_epoch = batch_count(len(data.train), recipe.batch_size)
     total = recipe.epochs * steps_per_epoch
-    due = _steps_to_save(recipe, steps_per_epoch)
     if not 0 <= begin < total:
         raise OptionError(f"training cannot begin after step {begin} of {total}; choose 0 to {total - 1}")
+    due = _steps_to_save(recipe, steps_per_epoch, begin)
     data = data.to(device)
     check_fit(module.to(device).eval(), data)
     optimizer, pruned = _optimizer(recipe, module), _Pruned(module, masks or {})
@@ -131,12 +131,15 @@ def evaluate(module: nn.Module, split: Split) -> tuple[float, float]:
     return loss.item() / len(split), correct.item() / len(split)
 
 
-def _steps_to_save(recipe: Recipe, steps_per_epoch: int) -> frozenset[int]:
+def _steps_to_save(recipe: Recipe, steps_per_epoch: int, begin: int) -> frozenset[int]:
     total = recipe.epochs * steps_per_epoch
     for step in recipe.save_steps:
         if step > total:
             raise OptionError(f"step to save {step} lies beyond the last step {total}; choose one up to {total}")
-    return frozenset(recipe.save_steps) | {epoch * steps_per_epoch for epoch in recipe.save_epochs}
+    due = frozenset(recipe.save_steps) | {epoch * steps_per_epoch for epoch in recipe.save_epochs}
+    if skipped := [step for step in due if step < begin]:
+        raise OptionError(f"step to save {min(skipped)} lies before step {begin}, where training begins")
+    return due
 
 
 def _shuffled_batches(split: Split, recipe: Recipe, begin: int) -> Iterator[tuple[Tensor, Tensor]]:
