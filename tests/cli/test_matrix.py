@@ -10,6 +10,7 @@ import fastmatch
 from fastmatch import checkpoints, networks
 from fastmatch.checkpoints import Card
 from fastmatch.cli import cli, main
+from fastmatch.interpolation.pairs import Segments
 from tests.cli.running import run
 
 MODEL = "mlp(64, 16, 10)"
@@ -83,15 +84,15 @@ def test_a_permuted_copy_has_no_barrier_and_a_picture_shows_it(folder, monkeypat
 
 def test_an_interrupted_matrix_goes_on(folder, monkeypatch, capsys):
     whole = json.loads(json.dumps(expected(FILES).to_json()))
-    measure, calls = fastmatch.interpolation.pairs._Measurement.__call__, []
+    measure, calls = Segments.__call__, []
 
-    def stop(self, pair):
+    def stop(self, pair, *arguments):
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(pair)
-        return measure(self, pair)
+        return measure(self, pair, *arguments)
 
-    monkeypatch.setattr(fastmatch.interpolation.pairs._Measurement, "__call__", stop)
+    monkeypatch.setattr(Segments, "__call__", stop)
     monkeypatch.setattr("sys.argv", ["fastmatch", "matrix", *FILES, *SHORT, "--json", "out.json"])
     with pytest.raises(SystemExit) as status:
         main()
