@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ class Experiment:
 
     def align(self, a: State, b: State, method: str) -> fastmatch.Permutation:
         """The permutation of b that lines it up with a, by ``"weight"`` or ``"activation"``."""
-        task, spec = self.task, self.task.spec()
+        task, spec = self.task, _spec(self.task)
         if method == "weight":
             return fastmatch.match_weights(spec, a, b).permutation
         examples = task.dataset.train
@@ -112,6 +113,11 @@ def paired(values: Any, others: Any) -> tuple[float, float]:
     difference = np.asarray(values, dtype=float) - np.asarray(others, dtype=float)
     count = len(difference)
     return float(difference.mean()), float(difference.std(ddof=1) / count**0.5) if count > 1 else float("nan")
+
+
+@lru_cache
+def _spec(task: Task) -> fastmatch.PermutationSpec:
+    return task.spec()
 
 
 def _digest(*parts: Any) -> str:
