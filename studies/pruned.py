@@ -66,11 +66,11 @@ class Experiment:
 
     def levels(self, seed: int) -> list[training.Level]:
         """The dense network and its levels of iterative magnitude pruning."""
-        return self._prune(seed)[0]
+        return _prune(self, seed)[0]
 
     def start(self, seed: int) -> State:
         """What retraining starts from: the rewound network; the trained one where only the learning rate goes back."""
-        levels, known = self._prune(seed)
+        levels, known = _prune(self, seed)
         if self.pruning.rewinding == "lr":
             return levels[0].network.state_dict
         return known["rewind"].state_dict
@@ -98,15 +98,6 @@ class Experiment:
         examples = task.dataset.train
         return fastmatch.match_activations(spec, task.module(), a, b, examples, similarity="linear").permutation
 
-    def _prune(self, seed: int) -> tuple[list[training.Level], training.PruningFolder]:
-        task = self.task.seeded(seed)
-        about = {name: value for name, value in asdict(self.pruning).items() if name != "levels"}
-        folder = CACHE / f"pruned-{_digest(asdict(task), about)}"
-        folder.mkdir(parents=True, exist_ok=True)
-        known = training.PruningFolder(folder, checkpoints.Card(), ".safetensors")
-        module = training.initialise(task.model, task.recipe.init, task.recipe.init_seed)
-        return training.prune_iteratively(module, task.dataset, task.recipe, self.pruning, known=known), known
-
 
 def paired(values: Any, others: Any) -> tuple[float, float]:
     """Mean difference over replicates and its standard error."""
@@ -118,6 +109,18 @@ def paired(values: Any, others: Any) -> tuple[float, float]:
 @lru_cache
 def _spec(task: Task) -> fastmatch.PermutationSpec:
     return task.spec()
+
+
+@lru_cache(maxsize=8)
+def _prune(experiment: Experiment, seed: int) -> tuple[list[training.Level], training.PruningFolder]:
+    """The levels of a network, and the files they are in."""
+    task, pruning = experiment.task.seeded(seed), experiment.pruning
+    about = {name: value for name, value in asdict(pruning).items() if name != "levels"}
+    folder = CACHE / f"pruned-{_digest(asdict(task), about)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    known = training.PruningFolder(folder, checkpoints.Card(), ".safetensors")
+    module = training.initialise(task.model, task.recipe.init, task.recipe.init_seed)
+    return training.prune_iteratively(module, task.dataset, task.recipe, pruning, known=known), known
 
 
 def _digest(*parts: Any) -> str:

@@ -125,7 +125,7 @@ def main(report: study.Report, replicates: int, alphas: int, **sizes: Any) -> No
             log="y",
         )
         for place, (split, quantity) in enumerate(QUANTITIES)
-        for scale, least, unit in [(1, 1e-3, "nats") if quantity == "loss" else (100, 0.1, "percentage points")]
+        for scale, least, unit in [(1, 1e-3, "nats") if quantity == "loss" else (100, 0.1, "%")]
         if split == "test" or quantity == "loss"
     ]
     plots.draw_curves(panels, report.picture("barriers", "Barriers against density, by permutation"))
