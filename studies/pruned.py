@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -65,11 +66,11 @@ class Experiment:
 
     def levels(self, seed: int) -> list[training.Level]:
         """The dense network and its levels of iterative magnitude pruning."""
-        return self._prune(seed)[0]
+        return _prune(self, seed)[0]
 
     def start(self, seed: int) -> State:
         """What retraining starts from: the rewound network; the trained one where only the learning rate goes back."""
-        levels, known = self._prune(seed)
+        levels, known = _prune(self, seed)
         if self.pruning.rewinding == "lr":
             return levels[0].network.state_dict
         return known["rewind"].state_dict
@@ -91,20 +92,11 @@ class Experiment:
 
     def align(self, a: State, b: State, method: str) -> fastmatch.Permutation:
         """The permutation of b that lines it up with a, by ``"weight"`` or ``"activation"``."""
-        task, spec = self.task, self.task.spec()
+        task, spec = self.task, _spec(self.task)
         if method == "weight":
             return fastmatch.match_weights(spec, a, b).permutation
         examples = task.dataset.train
         return fastmatch.match_activations(spec, task.module(), a, b, examples, similarity="linear").permutation
-
-    def _prune(self, seed: int) -> tuple[list[training.Level], training.PruningFolder]:
-        task = self.task.seeded(seed)
-        about = {name: value for name, value in asdict(self.pruning).items() if name != "levels"}
-        folder = CACHE / f"pruned-{_digest(asdict(task), about)}"
-        folder.mkdir(parents=True, exist_ok=True)
-        known = training.PruningFolder(folder, checkpoints.Card(), ".safetensors")
-        module = training.initialise(task.model, task.recipe.init, task.recipe.init_seed)
-        return training.prune_iteratively(module, task.dataset, task.recipe, self.pruning, known=known), known
 
 
 def paired(values: Any, others: Any) -> tuple[float, float]:
@@ -112,6 +104,23 @@ def paired(values: Any, others: Any) -> tuple[float, float]:
     difference = np.asarray(values, dtype=float) - np.asarray(others, dtype=float)
     count = len(difference)
     return float(difference.mean()), float(difference.std(ddof=1) / count**0.5) if count > 1 else float("nan")
+
+
+@lru_cache
+def _spec(task: Task) -> fastmatch.PermutationSpec:
+    return task.spec()
+
+
+@lru_cache(maxsize=8)
+def _prune(experiment: Experiment, seed: int) -> tuple[list[training.Level], training.PruningFolder]:
+    """The levels of a network, and the files they are in."""
+    task, pruning = experiment.task.seeded(seed), experiment.pruning
+    about = {name: value for name, value in asdict(pruning).items() if name != "levels"}
+    folder = CACHE / f"pruned-{_digest(asdict(task), about)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    known = training.PruningFolder(folder, checkpoints.Card(), ".safetensors")
+    module = training.initialise(task.model, task.recipe.init, task.recipe.init_seed)
+    return training.prune_iteratively(module, task.dataset, task.recipe, pruning, known=known), known
 
 
 def _digest(*parts: Any) -> str:

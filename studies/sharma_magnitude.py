@@ -26,27 +26,22 @@ TOLERANCE = 0.1  # of the barrier without a permutation: what a barrier may rise
 
 def heights(task: Task, a: int, b: int, fractions: list[float], alphas: int) -> np.ndarray:
     """Barriers [epochs, unaligned and criteria, fractions, quantities] of two networks."""
-    spec, module, found = task.spec(), task.module(), []
+    spec, found = task.spec(), []
     for one, other in zip(task.trajectory(a), task.trajectory(b), strict=True):
-        rows = [[_barrier(module, one, other, task.dataset, None, alphas)] * len(fractions)]
+        networks = [one, other]  # then the second under every permutation found
         for criterion in CRITERIA:
-            row = []
             for fraction in fractions:
                 pruned = [
                     training.apply_masks(training.prune(state, 1 - fraction, criterion=criterion, seed=seed), state)
                     for seed, state in ((a, one), (b, other))
                 ]
-                permutation = fastmatch.match_weights(spec, *pruned).permutation
-                row.append(_barrier(module, one, other, task.dataset, permutation, alphas))
-            rows.append(row)
-        found.append(rows)
+                networks.append(fastmatch.match_weights(spec, *pruned).permutation.apply(other))
+        pairs = [(0, number) for number in range(1, len(networks))]
+        measured = fastmatch.barriers(task.module(), networks, task.dataset, pairs=pairs, alphas=alphas).heights
+        figures = [[measured[pair][split][quantity].linear for split, quantity in QUANTITIES] for pair in pairs]
+        aligned = [figures[1 : 1 + len(fractions)], figures[1 + len(fractions) :]]
+        found.append([[figures[0]] * len(fractions), *aligned])
     return np.array(found)
-
-
-def _barrier(module: Any, a: Any, b: Any, data: Any, permutation: Any, alphas: int) -> list[float]:
-    permutations = None if permutation is None else {(0, 1): permutation}
-    found = fastmatch.barriers(module, [a, b], data, permutations=permutations, alphas=alphas).heights[0, 1]
-    return [found[split][quantity].linear for split, quantity in QUANTITIES]
 
 
 def harmless(values: np.ndarray, unaligned: float, fractions: list[float]) -> float:

@@ -52,19 +52,25 @@ def heights(experiment: Experiment, a: int, b: int, alphas: int) -> dict[str, np
             carried = experiment.retrained(b, training.transport(masks, dense["weight"].invert()))[0]
             pairs[ONE_SHOT] = (once[0], once[1], dense["weight"])
             pairs[CARRIED] = (first, carried, dense["weight"])
+        measured = _barriers(experiment, pairs, alphas)
         for name in ROWS:
-            found[name].append(_barrier(experiment, *pairs[name], alphas) if name in pairs else [np.nan] * 4)
+            found[name].append(measured.get(name, [np.nan] * len(QUANTITIES)))
     return {name: np.array(values) for name, values in found.items()}
 
 
-def _barrier(
-    experiment: Experiment, a: State, b: State, permutation: fastmatch.Permutation | None, alphas: int
-) -> list[float]:
-    permutations = None if permutation is None else {(0, 1): permutation}
+def _barriers(
+    experiment: Experiment, pairs: Mapping[str, tuple[State, State, fastmatch.Permutation | None]], alphas: int
+) -> dict[str, list[float]]:
+    """Barriers of all controls at one level, with one evaluator."""
+    networks = [state for a, b, p in pairs.values() for state in (a, b if p is None else p.apply(b))]
+    places = {name: (2 * number, 2 * number + 1) for number, name in enumerate(pairs)}
     found = fastmatch.barriers(
-        experiment.task.module(), [a, b], experiment.task.dataset, permutations=permutations, alphas=alphas
+        experiment.task.module(), networks, experiment.task.dataset, pairs=list(places.values()), alphas=alphas
     )
-    return [found.heights[0, 1][split][quantity].linear for split, quantity in QUANTITIES]
+    return {
+        name: [found.heights[pair][split][quantity].linear for split, quantity in QUANTITIES]
+        for name, pair in places.items()
+    }
 
 
 def _figure(values: np.ndarray, digits: int) -> str:
@@ -119,7 +125,7 @@ def main(report: study.Report, replicates: int, alphas: int, **sizes: Any) -> No
             log="y",
         )
         for place, (split, quantity) in enumerate(QUANTITIES)
-        for scale, least, unit in [(1, 1e-3, "nats") if quantity == "loss" else (100, 0.1, "percentage points")]
+        for scale, least, unit in [(1, 1e-3, "nats") if quantity == "loss" else (100, 0.1, "%")]
         if split == "test" or quantity == "loss"
     ]
     plots.draw_curves(panels, report.picture("barriers", "Barriers against density, by permutation"))
