@@ -31,7 +31,7 @@ def main(
     permutations: dict[str, Permutation] = {}
     around_start: dict[str, analysis.Plane] = {}
     around_ends: dict[str, analysis.Plane] = {}
-    for time in (*times, end):
+    for time in (*(time for time in times if time in a), end):
         name = f"permutation of step {time}"
         permutation = fastmatch.match_weights(spec, a[time], b[time]).permutation
         permuted = {step: permutation.apply(state) for step, state in b.items()}
