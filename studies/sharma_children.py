@@ -27,7 +27,7 @@ KINDS = ("instability", "unaligned", *(f"aligned, {method}" for method in METHOD
 
 
 def main(
-    report: study.Report, limit: int, epochs: int, batch: int, spawns: Sequence[int], examples: int, alphas: int
+    report: study.Report, limit: int | None, epochs: int, batch: int, spawns: Sequence[int], examples: int, alphas: int
 ) -> None:
     """Two parents, two children of each at every step, and the permutations of the parents at their end."""
     how = {"schedule": "constant", "lr": 3e-3, "batch_size": batch, "save_steps": tuple(spawns)}
@@ -42,7 +42,7 @@ def main(
         ).permutation,
     }
     rows = []
-    for step in spawns:
+    for step in task.recipe.save_steps:
         families = [
             [_child(task, parent, seed, order, step) for order in (0, 1)] for seed, parent in enumerate(parents)
         ]

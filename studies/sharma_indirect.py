@@ -30,7 +30,7 @@ KINDS = ("unaligned", "direct", "through one", "through two")
 
 
 def main(
-    report: study.Report, model: str, widths: Sequence[int], limit: int, epochs: int, examples: int, alphas: int
+    report: study.Report, model: str, widths: Sequence[int], limit: int | None, epochs: int, examples: int, alphas: int
 ) -> None:
     """Four networks of every width, matched in pairs; barriers and fixed points of all routes."""
     found: dict[str, list[dict[str, float]]] = {method: [] for method in METHODS}

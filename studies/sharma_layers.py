@@ -35,7 +35,7 @@ MEANING = {
 def main(
     report: study.Report,
     model: str,
-    limit: int,
+    limit: int | None,
     epochs: int,
     times: Sequence[int],
     replicates: int,
@@ -45,6 +45,7 @@ def main(
     """Match mixtures of early and late layers, and measure their permutations at the end of training."""
     how = {"optimizer": "sgd", "lr": 0.1, "warmup": 1, "weight_decay": 1e-4}
     task = mlp_task(limit, epochs, model, **how, save_steps=(0, 5, *times))
+    times = task.recipe.save_steps[2:]
     heights, fixed = [], []
     for pair in range(replicates):
         a, b = task.run(2 * pair), task.run(2 * pair + 1)

@@ -15,18 +15,21 @@ from typing import Any
 import numpy as np
 
 from fastmatch import analysis, training
+from fastmatch.data import batch_count
 from fastmatch.plots import Panel, draw_curves, draw_matrices
 from studies import study
-from studies.population import Task
+from studies.population import Task, load_data
 
 METHODS = ("weight", "activation")
 SAVED = (0, 5, 10, 20, 40, 80, 160, 400)
 
 
-def mlp_task(limit: int, epochs: int, model: str = "mlp(784, 256, 256, 256, 10)", **recipe: Any) -> Task:
-    """The network on which the sequences are studied at small size, and how it is trained."""
+def mlp_task(limit: int | None, epochs: int, model: str = "mlp(784, 256, 256, 256, 10)", **recipe: Any) -> Task:
+    """The network on which the sequences are studied at small size; steps to save are those before the last."""
     data = study.data_name()
     chosen = {"optimizer": "adam", "lr": 1e-3, "epochs": epochs, "save_steps": SAVED} | recipe
+    steps = epochs * batch_count(len(load_data(data, limit).train), chosen.get("batch_size", 128))
+    chosen["save_steps"] = tuple(step for step in chosen["save_steps"] if step < steps)
     return Task(model if data == "mnist" else model.replace("784", "64"), data, training.Recipe(**chosen), limit)
 
 
@@ -38,7 +41,7 @@ def large_tasks(**recipe: Any) -> list[Task]:
 
 
 def main(
-    report: study.Report, tasks: str, limit: int, epochs: int, replicates: int, examples: int, alphas: int
+    report: study.Report, tasks: str, limit: int | None, epochs: int, replicates: int, examples: int, alphas: int
 ) -> None:
     """Train, match at every step, measure at every step, and say what came out."""
     for task in large_tasks() if tasks == "paper" else [mlp_task(limit, epochs)]:
@@ -130,5 +133,5 @@ if __name__ == "__main__":
         file=__file__,
         doc=__doc__,
         small={"tasks": "mlp", "limit": 10_000, "epochs": 10, "replicates": 2, "examples": 1000, "alphas": 11},
-        full={"tasks": "paper", "limit": 0, "epochs": 160, "replicates": 5, "examples": 10_000, "alphas": 25},
+        full={"tasks": "paper", "limit": None, "epochs": 160, "replicates": 5, "examples": 10_000, "alphas": 25},
     )

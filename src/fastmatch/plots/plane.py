@@ -66,7 +66,7 @@ def draw_planes(
     entries = entries[np.isfinite(entries) & (entries > 0)]
     low, high = (entries.min(), entries.max()) if len(entries) else (0.1, 1.0)
     levels = np.geomspace(low, max(high, 1.001 * low), _LEVELS)
-    widths = [_HEIGHT * np.clip(np.ptp(plane.x) / np.ptp(plane.y), 0.5, 1.6) for plane in planes.values()]
+    widths = [_HEIGHT * np.clip(np.ptp(plane.x) / np.ptp(plane.y), 0.5, 1.2) for plane in planes.values()]
     figure = new_figure(path, (1.3 + sum(widths) + 0.6 * len(planes), _HEIGHT + 1.0), title)
     panels = np.atleast_1d(figure.subplots(1, len(planes)))
     known: dict[str, Any] = {}
@@ -106,4 +106,4 @@ def _corners(axes: Axes, plane: Landscape, names: Sequence[str]) -> None:
         axes.plot(x, y, "*", color="w", mec="k", mew=0.5, ms=9)
         side = ("right", -5) if x > middle else ("left", 5)  # towards the inside
         style: Any = {"textcoords": "offset points", "fontsize": 8, "color": "w", "fontweight": "bold", "ha": side[0]}
-        axes.annotate(name, (x, y), (side[1], 5), **style)
+        axes.annotate(name, (x, y), (side[1], 8), bbox={"fc": "k", "alpha": 0.4, "pad": 1, "lw": 0}, **style)
