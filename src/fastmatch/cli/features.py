@@ -15,7 +15,7 @@ from fastmatch import files, plots
 from fastmatch.analysis import FeaturePair, Features, LayerFeatures, Spectrum
 from fastmatch.cli import options
 from fastmatch.cli.barrier.sources import check_same, read_alignment, read_source
-from fastmatch.cli.inputs import move_network, move_state, require_data
+from fastmatch.cli.inputs import data_facts, move_network, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table
 from fastmatch.cli.resume import Entries
 from fastmatch.devices import device_name
@@ -79,8 +79,8 @@ def features(
     dataset = require_data(line.first, data or line.data, data_dir, limit)
     network = move_network(line.first, dataset, device)
     where = device_name(device)
-    digests = {path: files.sha256(path) for path in line.names}
-    known = Entries(json_path, "features", _options(digests, alphas, bn, model, dataset.name, data, limit), where)
+    inputs = {"networks": [files.sha256(path) for path in line.names], **data_facts(dataset, limit)}
+    known = Entries(json_path, "features", {**inputs, "model": network.model, "alphas": alphas, "bn": bn}, where)
     with progress("comparing") as tick:
         result = fastmatch.analysis.features(
             network.module,
@@ -130,22 +130,6 @@ def _read(paths: tuple[str, ...], model: str | None) -> _Line:
     check_same(sources)
     read = tuple(file for source in sources for file in source.files)
     return _Line(first.network, second.network, None, first.data, paths, read, None)
-
-
-def _options(
-    digests: dict[str, str], alphas: int, bn: str, model: str | None, name: str, data: str | None, limit: int
-) -> dict[str, Any]:
-    """What decides about the figures, besides the device."""
-    archive = data if data and data.endswith(".npz") else None
-    return {
-        "networks": list(digests.values()),
-        "alphas": alphas,
-        "bn": bn,
-        "model": model,
-        "data": name,
-        "data_sha256": files.sha256(archive) if archive else None,
-        "limit": limit,
-    }
 
 
 def _report(result: Features, pair: FeaturePair, name: str) -> None:

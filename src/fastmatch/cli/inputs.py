@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -58,13 +58,13 @@ def find_data(network: fastmatch.Checkpoint, data: str | None, data_dir: str | N
         return None
 
 
-def data_digest(dataset: fastmatch.DataSet) -> str:
-    """Hex SHA-256 of all examples: figures of two data sets with one digest can stand beside each other."""
+def data_facts(dataset: fastmatch.DataSet, limit: int | None) -> dict[str, Any]:
+    """Name, limit and hex SHA-256 of all examples: figures of equal facts can stand beside each other."""
     digest = hashlib.sha256()
     for split in (dataset.train, dataset.test):
         for tensor in (split.inputs, split.labels):
             digest.update(str(tuple(tensor.shape)).encode() + tensor.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return {"data": dataset.name, "limit": limit, "data_sha256": digest.hexdigest()}
 
 
 def move_state(state: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from fastmatch import plots
 from fastmatch.analysis import Population
 from fastmatch.cli import options
 from fastmatch.cli.barrier.sources import Source, check_same, read_source
-from fastmatch.cli.inputs import data_digest, move_network, move_state, require_data
+from fastmatch.cli.inputs import data_facts, move_network, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table
 from fastmatch.cli.resume import Entries
 from fastmatch.devices import device_name
@@ -82,9 +82,10 @@ def matrix(
     check_targets(json_path, plot, inputs=[file for source in sources for file in source.files])
     first = sources[0]
     dataset = require_data(first.network, data or first.data, data_dir, limit)
-    settings = {"align": align, "reference": chosen, "method": method, "seed": seed, "alphas": alphas, "bn": bn}
-    about = {"networks": [source.sha256 for source in sources], "data_sha256": data_digest(dataset), **settings}
-    known = Entries(json_path, "matrix", about, device_name(device), precision)
+    inputs = {"networks": [source.sha256 for source in sources], **data_facts(dataset, limit)}
+    how = {"model": first.network.model, "align": align, "reference": chosen, "method": method, "seed": seed}
+    where = device_name(device)
+    known = Entries(json_path, "matrix", inputs | how | {"alphas": alphas, "bn": bn}, where, precision)
     network = move_network(first.network, dataset, device)
     with progress("aligning and evaluating") as tick:
         found = fastmatch.analysis.population(
@@ -106,10 +107,10 @@ def matrix(
     names = {"paths": list(networks), "model": first.network.model, "data": dataset.name}
     known.finish({**names, **summary}, seed=seed)  # pairs and permutations are its entries
     lined_up = {"none": "as they are", "reference": f"lined up with {sources[chosen].title} by {method}"}
-    how = lined_up.get(align, f"lined up pair by pair by {method}")
-    _report(found, sources, f"{len(sources)} networks {how}, {dataset.name}, {alphas} alphas, on {device_name(device)}")
+    state = lined_up.get(align, f"lined up pair by pair by {method}")
+    _report(found, sources, f"{len(sources)} networks {state}, {dataset.name}, {alphas} alphas, on {where}")
     if plot:
-        _draw(found, sources, plot, f"{dataset.name}, {how}")
+        _draw(found, sources, plot, f"{dataset.name}, {state}")
         console.print(f"drew {plot}")
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import click
 import torch
 
 import fastmatch
-from fastmatch import files, plots
+from fastmatch import plots
 from fastmatch.cli import options
-from fastmatch.cli.inputs import example_inputs, find_spec, move_network, move_state, require_data
+from fastmatch.cli.inputs import data_facts, example_inputs, find_spec, move_network, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table
 from fastmatch.cli.resume import Entries
 from fastmatch.cli.runs import read_run
@@ -86,9 +85,9 @@ def trajectory(
     for run in (first, second):
         for network in run.checkpoints.values():
             spec.check_state(network.state_dict, str(network.path))
-    decisive = {"a": first.digests, "b": second.digests, "model": model, "data": dataset.name, "limit": limit}
-    how = {"method": method, "seed": seed, "alphas": alphas, "bn": bn, "data_sha256": _digest(data)}
-    entries = Entries(json_path, "trajectory", decisive | how, device_name(device))
+    inputs = {"a": first.digests, "b": second.digests, **data_facts(dataset, limit)}
+    how = {"model": first.network.model, "method": method, "seed": seed, "alphas": alphas, "bn": bn}
+    entries = Entries(json_path, "trajectory", inputs | how, device_name(device))
     known = len(entries)
     network = move_network(first.network, dataset, device)
     a, b = ({step: move_state(state, device) for step, state in run.states.items()} for run in (first, second))
@@ -126,11 +125,6 @@ def _steps(text: str, steps: list[int]) -> list[int]:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise OptionError(f"--at {text} is neither all, last, nor a list of steps such as 0,470") from None
-
-
-def _digest(data: str | None) -> str | None:
-    """SHA-256 of an archive: its name does not say what is in it."""
-    return files.sha256(data) if data and data.endswith(".npz") and Path(data).is_file() else None
 
 
 def _report(result: fastmatch.analysis.Trajectory) -> None:
