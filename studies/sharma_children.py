@@ -23,6 +23,16 @@ from studies import study
 from studies.population import State, Task
 from studies.sharma_trajectory import METHODS, mlp_task
 
+SMALL = {"limit": 5000, "epochs": 5, "batch": 64, "spawns": (0, 10, 40, 160, 320), "examples": 1000, "alphas": 7}
+FULL = {
+    "limit": None,
+    "epochs": 30,
+    "batch": 64,
+    "spawns": (0, 10, 40, 160, 320, 1000, 4000),
+    "examples": 10_000,
+    "alphas": 25,
+}
+
 KINDS = ("instability", "unaligned", *(f"aligned, {method}" for method in METHODS))
 
 
@@ -102,11 +112,4 @@ def _say(report: study.Report, rows: list[list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    spawns, late = (0, 10, 40, 160, 320), (1000, 4000)
-    study.run(
-        main,
-        file=__file__,
-        doc=__doc__,
-        small={"limit": 5000, "epochs": 5, "batch": 64, "spawns": spawns, "examples": 1000, "alphas": 7},
-        full={"limit": None, "epochs": 30, "batch": 64, "spawns": spawns + late, "examples": 10_000, "alphas": 25},
-    )
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

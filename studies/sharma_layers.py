@@ -22,6 +22,10 @@ from studies import study
 from studies.population import State, Task
 from studies.sharma_trajectory import mlp_task
 
+_RUNS = {"model": "mlp(784, 256, 256, 256, 256, 256, 10)", "times": (10, 20, 40, 80, 160)}
+SMALL = {**_RUNS, "limit": 5000, "epochs": 10, "replicates": 2, "examples": 1000, "alphas": 7}
+FULL = {**_RUNS, "limit": None, "epochs": 60, "replicates": 5, "examples": 10_000, "alphas": 25}
+
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _SLACK = 0.02
 MEANING = {
@@ -129,11 +133,4 @@ def _say(report: study.Report, mean: np.ndarray, partial: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    sizes = {"model": "mlp(784, 256, 256, 256, 256, 256, 10)", "times": (10, 20, 40, 80, 160)}
-    study.run(
-        main,
-        file=__file__,
-        doc=__doc__,
-        small={**sizes, "limit": 5000, "epochs": 10, "replicates": 2, "examples": 1000, "alphas": 7},
-        full={**sizes, "limit": None, "epochs": 60, "replicates": 5, "examples": 10_000, "alphas": 25},
-    )
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

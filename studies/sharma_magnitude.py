@@ -19,6 +19,28 @@ from studies import study
 from studies.population import Task
 from studies.pruned import paired
 
+_SHARED = {
+    "fractions": [0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99],
+    "recipe": {"optimizer": "sgd", "lr": 0.1, "weight_decay": 1e-4, "warmup": 1.0},
+}
+SMALL = {
+    **_SHARED,
+    "model": "mlp(784, 128, 128, 10)",
+    "epochs": (1, 2, 5),
+    "replicates": 3,
+    "alphas": 11,
+    "limit": 4000,
+}
+FULL = {
+    **_SHARED,
+    "model": "vgg16(width=64, norm=layer)",
+    "data": "cifar10",
+    "epochs": (10, 40, 80, 160),
+    "replicates": 5,
+    "alphas": 25,
+    "limit": None,
+}
+
 CRITERIA = {"magnitude": "smallest", "random": "random"}
 QUANTITIES = (("test", "loss"), ("test", "error"))
 TOLERANCE = 0.1  # of the barrier without a permutation: what a barrier may rise and still count as not raised
@@ -104,16 +126,4 @@ def main(
 
 
 if __name__ == "__main__":
-    shared = {"fractions": [0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99]}
-    sgd = {"optimizer": "sgd", "lr": 0.1, "weight_decay": 1e-4}
-    small = {
-        **shared,
-        **{"model": "mlp(784, 128, 128, 10)", "recipe": {**sgd, "warmup": 1.0}, "epochs": (1, 2, 5)},
-        **{"replicates": 3, "alphas": 11, "limit": 4000},
-    }
-    full = {
-        **shared,
-        **{"model": "vgg16(width=64, norm=layer)", "recipe": {**sgd, "warmup": 1.0}, "data": "cifar10"},
-        **{"epochs": (10, 40, 80, 160), "replicates": 5, "alphas": 25, "limit": None},
-    }
-    study.run(main, file=__file__, doc=__doc__, small=small, full=full)
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

@@ -15,8 +15,11 @@ from typing import Any
 import numpy as np
 
 from fastmatch import plots, training
-from studies import study
-from studies.pruned import FULL, SMALL, Experiment, paired
+from studies import pruned, study
+from studies.pruned import Experiment, paired
+
+SMALL = pruned.SMALL
+FULL = {**pruned.FULL, "data": "cifar10"}
 
 OWN, WEIGHTS, ACTIVATIONS, SPARSE = "own IMP", "carried, weights", "carried, activations", "carried, sparse weights"
 ONE_SHOT, AS_IT_IS, RANDOM = "one-shot", "not permuted", "random"
@@ -123,4 +126,4 @@ def main(report: study.Report, replicates: int, **sizes: Any) -> None:
 
 
 if __name__ == "__main__":
-    study.run(main, file=__file__, doc=__doc__, small=SMALL, full={**FULL, "data": "cifar10"})
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

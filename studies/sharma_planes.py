@@ -17,6 +17,9 @@ from fastmatch.plots import Landscape, draw_planes
 from studies import study
 from studies.sharma_trajectory import mlp_task
 
+SMALL = {"limit": 10_000, "epochs": 10, "times": (20, 160), "examples": 1000, "grid": 15, "alphas": 7}
+FULL = {"limit": None, "epochs": 60, "times": (20, 160, 400), "examples": 10_000, "grid": 41, "alphas": 25}
+
 PATHS = ("run a", "run b, permuted")
 
 
@@ -86,10 +89,4 @@ def _report(report: study.Report, found: analysis.Trajectory, planes: dict[str, 
 
 
 if __name__ == "__main__":
-    study.run(
-        main,
-        file=__file__,
-        doc=__doc__,
-        small={"limit": 10_000, "epochs": 10, "times": (20, 160), "examples": 1000, "grid": 15, "alphas": 7},
-        full={"limit": None, "epochs": 60, "times": (20, 160, 400), "examples": 10_000, "grid": 41, "alphas": 25},
-    )
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

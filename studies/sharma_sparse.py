@@ -18,9 +18,12 @@ import numpy as np
 
 import fastmatch
 from fastmatch import plots, training
-from studies import study
+from studies import pruned, study
 from studies.population import State
-from studies.pruned import FULL, SMALL, Experiment, paired
+from studies.pruned import Experiment, paired
+
+SMALL = {**pruned.SMALL, "alphas": 11}
+FULL = {**pruned.FULL, "alphas": 25, "data": "cifar10"}
 
 NONE, DENSE_W, DENSE_A = "no permutation", "dense, weights", "dense, activations"
 SPARSE_W, SPARSE_A = "pruned, weights", "pruned, activations"
@@ -132,5 +135,4 @@ def main(report: study.Report, replicates: int, alphas: int, **sizes: Any) -> No
 
 
 if __name__ == "__main__":
-    small, full = {**SMALL, "alphas": 11}, {**FULL, "alphas": 25, "data": "cifar10"}
-    study.run(main, file=__file__, doc=__doc__, small=small, full=full)
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

@@ -20,6 +20,25 @@ from studies import study
 from studies.population import Task
 from studies.sharma_trajectory import METHODS, large_tasks, mlp_task
 
+SMALL = {
+    "network": "mlp",
+    "limit": 5000,
+    "epochs": 16,
+    "batch": 64,
+    "replicates": 2,
+    "examples": 1000,
+    "alphas": 7,
+}
+FULL = {
+    "network": "vgg16",
+    "limit": None,
+    "epochs": 160,
+    "batch": 128,
+    "replicates": 5,
+    "examples": 10_000,
+    "alphas": 25,
+}
+
 REGIMES: dict[str, dict[str, Any]] = {
     "(1) rate 0.001": {"lr": 1e-3, "warmup": 0.0, "weight_decay": 1e-4},
     "(2) rate 0.1": {"lr": 0.1, "warmup": 1.0, "weight_decay": 0.0},
@@ -102,26 +121,4 @@ def _say(report: study.Report, regime: str, loss: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    study.run(
-        main,
-        file=__file__,
-        doc=__doc__,
-        small={
-            "network": "mlp",
-            "limit": 5000,
-            "epochs": 16,
-            "batch": 64,
-            "replicates": 2,
-            "examples": 1000,
-            "alphas": 7,
-        },
-        full={
-            "network": "vgg16",
-            "limit": None,
-            "epochs": 160,
-            "batch": 128,
-            "replicates": 5,
-            "examples": 10_000,
-            "alphas": 25,
-        },
-    )
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

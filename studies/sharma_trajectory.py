@@ -20,6 +20,9 @@ from fastmatch.plots import Panel, draw_curves, draw_matrices
 from studies import study
 from studies.population import Task, load_data
 
+SMALL = {"tasks": "mlp", "limit": 10_000, "epochs": 10, "replicates": 2, "examples": 1000, "alphas": 11}
+FULL = {"tasks": "paper", "limit": None, "epochs": 160, "replicates": 5, "examples": 10_000, "alphas": 25}
+
 METHODS = ("weight", "activation")
 SAVED = (0, 5, 10, 20, 40, 80, 160, 400)
 
@@ -128,10 +131,4 @@ def _say(report: study.Report, first: analysis.Trajectory, error: Any, loss: Any
 
 
 if __name__ == "__main__":
-    study.run(
-        main,
-        file=__file__,
-        doc=__doc__,
-        small={"tasks": "mlp", "limit": 10_000, "epochs": 10, "replicates": 2, "examples": 1000, "alphas": 11},
-        full={"tasks": "paper", "limit": None, "epochs": 160, "replicates": 5, "examples": 10_000, "alphas": 25},
-    )
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

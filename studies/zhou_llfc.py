@@ -16,6 +16,9 @@ from fastmatch.analysis import FeaturePair, Features
 from studies import study
 from studies.zhou_pairs import Setting, at_alpha, per_layer, settings, short_names
 
+SMALL = {"networks": "small"}
+FULL = {"networks": "full"}
+
 # What counts as close to 1, as a small part of the independent networks' distance from it, and as a c near 1.
 CLOSE, PART, NEAR = 0.95, 0.2, 0.15
 
@@ -116,4 +119,4 @@ def conclude(report: study.Report, setting: str, pairs: dict[str, Features]) -> 
 
 
 if __name__ == "__main__":
-    study.run(main, file=__file__, doc=__doc__, small={"networks": "small"}, full={"networks": "full"})
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

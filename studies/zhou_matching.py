@@ -22,6 +22,9 @@ from studies.population import State, Task
 from studies.zhou_mechanism import summary
 from studies.zhou_pairs import INPUTS, Setting
 
+SMALL = {"widths": (32, 128, 512), "epochs": (0, 1, 6), "examples": 5_000}
+FULL = {"widths": (32, 128, 512, 2048), "epochs": (0, 1, 5, 60), "examples": 60_000}
+
 METHODS = ("none", "weight", "activation")
 WORDS = {True: "as published", False: "NOT as published"}
 
@@ -149,6 +152,4 @@ def conclude_barriers(report: study.Report, rows: list[list[float]]) -> None:
 
 
 if __name__ == "__main__":
-    sizes = {"widths": (32, 128, 512), "epochs": (0, 1, 6), "examples": 5_000}
-    study.run(main, file=__file__, doc=__doc__, small=sizes,
-              full={"widths": (32, 128, 512, 2048), "epochs": (0, 1, 5, 60), "examples": 60_000})  # fmt: skip
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

@@ -16,6 +16,9 @@ from fastmatch.analysis import FeaturePair
 from studies import study
 from studies.zhou_pairs import per_layer, settings, short_names
 
+SMALL = {"networks": "small"}
+FULL = {"networks": "full"}
+
 PART = 0.5  # A distance is called small beside another where it is at most this part of it, over the layers together.
 WORDS = {True: "as published", False: "NOT as published"}
 
@@ -90,4 +93,4 @@ def conclude(report: study.Report, setting: str, pairs: dict[str, FeaturePair]) 
 
 
 if __name__ == "__main__":
-    study.run(main, file=__file__, doc=__doc__, small={"networks": "small"}, full={"networks": "full"})
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)

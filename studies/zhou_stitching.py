@@ -13,6 +13,9 @@ from fastmatch.analysis import FeaturePair
 from studies import study
 from studies.zhou_pairs import settings, short_name
 
+SMALL = {"networks": "small"}
+FULL = {"networks": "full"}
+
 # Test error in per cent, layer by layer, as the tables have them.
 PUBLISHED = {
     "MLP": (1, [2.69, 2.11, 1.92]),
@@ -68,4 +71,4 @@ def conclude(report: study.Report, setting: str, name: str, found: list[float]) 
 
 
 if __name__ == "__main__":
-    study.run(main, file=__file__, doc=__doc__, small={"networks": "small"}, full={"networks": "full"})
+    study.run(main, file=__file__, doc=__doc__, small=SMALL, full=FULL)
