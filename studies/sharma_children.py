@@ -23,15 +23,9 @@ from studies import study
 from studies.population import State, Task
 from studies.sharma_trajectory import METHODS, mlp_task
 
-SMALL = {"limit": 5000, "epochs": 5, "batch": 64, "spawns": (0, 10, 40, 160, 320), "examples": 1000, "alphas": 7}
-FULL = {
-    "limit": None,
-    "epochs": 30,
-    "batch": 64,
-    "spawns": (0, 10, 40, 160, 320, 1000, 4000),
-    "examples": 10_000,
-    "alphas": 25,
-}
+SPAWNS = (0, 10, 40, 160, 320)
+SMALL = {"limit": 5000, "epochs": 5, "batch": 64, "spawns": SPAWNS, "examples": 1000, "alphas": 7}
+FULL = {**SMALL, "limit": None, "epochs": 30, "spawns": (*SPAWNS, 1000, 4000), "examples": 10_000, "alphas": 25}
 
 KINDS = ("instability", "unaligned", *(f"aligned, {method}" for method in METHODS))
 

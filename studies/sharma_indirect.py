@@ -22,23 +22,9 @@ from studies import study
 from studies.population import State, Task
 from studies.sharma_trajectory import METHODS, mlp_task
 
-_MODEL = "mlp(784, W, W, W, 10)"
-SMALL = {
-    "model": _MODEL,
-    "widths": (16, 32, 64, 128, 256, 512),
-    "limit": 5000,
-    "epochs": 6,
-    "examples": 1000,
-    "alphas": 7,
-}
-FULL = {
-    **_MODEL,
-    "widths": (16, 32, 64, 128, 256, 512, 1024, 2048),
-    "limit": None,
-    "epochs": 30,
-    "examples": 10_000,
-    "alphas": 25,
-}
+WIDTHS = (16, 32, 64, 128, 256, 512)
+SMALL = {"model": "mlp(784, W, W, W, 10)", "widths": WIDTHS, "limit": 5000, "epochs": 6, "examples": 1000, "alphas": 7}
+FULL = {**SMALL, "widths": (*WIDTHS, 1024, 2048), "limit": None, "epochs": 30, "examples": 10_000, "alphas": 25}
 
 # Ends, and the networks between them; four networks give three references and two intermediates.
 THROUGH_ONE = [(0, 2, 1), (0, 3, 1), (0, 1, 2), (0, 3, 2), (1, 0, 2), (1, 3, 2)]
