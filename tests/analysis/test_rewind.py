@@ -31,6 +31,34 @@ def test_layers_stand_in_the_order_in_which_they_run():
     assert set(second) == {"a_last.weight", "a_last.bias"}
 
 
+class Tied(torch.nn.Module):
+    """A normalisation of the inputs, and a decoder that shares the encoder's weights."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.BatchNorm1d(4)
+        self.decoder = torch.nn.Linear(4, 4)
+        self.middle = torch.nn.Linear(4, 4)
+        self.encoder = torch.nn.Linear(4, 4)
+        self.decoder.weight = self.encoder.weight
+
+    def forward(self, inputs):
+        hidden = torch.relu(self.middle(torch.relu(self.encoder(self.norm(inputs)))))
+        return self.decoder(hidden)
+
+
+def test_names_of_a_tied_tensor_are_in_the_layer_that_uses_it_first():
+    first, second = layers(Tied().eval(), (torch.randn(3, 4),))
+    assert {"norm.weight", "decoder.weight", "encoder.weight"} <= set(first)
+    assert "middle.weight" in second
+
+
+def test_there_is_no_layer_before_the_first():
+    state = Reversed().state_dict()
+    with pytest.raises(OptionError, match="no layer -1 of 2"):
+        rewind(state, state, [("a_last.weight",), ("c_first.weight",)], [-1])
+
+
 def test_a_convolution_and_its_norm_are_one_layer_and_all_tensors_are_in_one():
     model = "vgg11(width=4, norm=layer, in_channels=1, size=8)"
     parts = layers(build(model), example(model))

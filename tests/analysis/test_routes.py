@@ -69,3 +69,9 @@ def test_routes_that_lead_nowhere_are_refused(some):
         routes(module(), states, permutations, some, [(0, 1, 2)])
     with pytest.raises(OptionError, match="two networks at least"):
         compose_route(permutations, (0,))
+
+
+def test_a_route_asked_for_twice_is_answered_twice(some):
+    states, permutations = copies()
+    found = routes(module(), states, permutations, some, [[0, 1, 2], (0, 1, 2), (2, 1, 0)], alphas=2)
+    assert [result.route for result in found] == [(0, 1, 2), (0, 1, 2), (2, 1, 0)]

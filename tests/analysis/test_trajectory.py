@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
-from fastmatch import Permutation, barrier
+from fastmatch import Permutation, barrier, trace
 from fastmatch.analysis import fixed_fraction, simultaneous_barriers, trajectory
 from fastmatch.errors import OptionError
 from fastmatch.interpolation.pairs import Segments
@@ -77,7 +78,7 @@ def test_what_is_known_is_not_computed_again(some, monkeypatch):
     monkeypatch.setattr(Segments, "__call__", lambda self, *pair: calls.append(pair[0]) or original(self, *pair))
     again = trajectory(*arguments, at=[24], alphas=3, known=known, progress=lambda *tick: ticks.append(tick))
     assert calls == [(1, 4)]
-    assert ticks == [(1, 7), (7, 7)]
+    assert ticks == [(number, 7) for number in range(1, 8)]
     assert again.to_json() == first.to_json()
     json.dumps(again.to_json())
 
@@ -91,7 +92,14 @@ def test_bad_runs_are_refused(some):
         trajectory(*arguments, {0: a[0]}, {0: b[0]}, some)
     with pytest.raises(OptionError, match="no step 7; the runs have 0, 12, 24"):
         trajectory(*arguments, a, b, some, at=[7])
+    with pytest.raises(OptionError, match="'weights' is unknown; choose weight or activation"):
+        trajectory(*arguments, a, b, some, method="weights")
     with pytest.raises(OptionError, match="no step to match at"):
         trajectory(*arguments, a, b, some, at=[])
     with pytest.raises(OptionError, match="cannot be called"):
         simultaneous_barriers(module(), a, b, some, {"unaligned": Permutation.identity(spec())})
+
+
+def test_a_permutation_of_no_units_agrees_with_every_other():
+    linear = torch.nn.Linear(4, 2)
+    assert fixed_fraction(Permutation.identity(trace(linear, (torch.randn(2, 4),)))) == 1.0

@@ -159,3 +159,12 @@ def test_a_group_without_activation_asks_for_weights():
     data = Split(torch.randn(10, 64), torch.zeros(10, dtype=torch.int64))
     with pytest.raises(SymmetryError, match="--method weight"):
         match_activations(spec, module, module.state_dict(), module.state_dict(), data)
+
+
+def test_networks_in_float64_are_matched_on_inputs_in_float32(data):
+    torch.manual_seed(2)
+    module = Network().double()
+    a = module.state_dict()
+    spec = trace(module, (data.inputs[:2].double(),))
+    planted = Permutation.random(spec, 4)
+    assert match_activations(spec, module, a, planted.apply(a), data).permutation == planted.invert()

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from fastmatch.analysis.layers import _tied
 from fastmatch.errors import OptionError
 from fastmatch.symmetry import export_graph
 
@@ -18,7 +19,8 @@ def layers(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[tuple[str, ...]
     """Tensors of each layer of a network, layers in the order in which it runs them, whatever they are called.
 
     A layer begins with a submodule that has a parameter of two axes or more (a convolution, a linear layer) and ends
-    before the next: normalisations and what else has vectors alone belong to the layer before them.
+    before the next: normalisations and what else has vectors alone belong to the layer before them, or to the first.
+    All names of a tied tensor belong to the layer that uses it first.
 
     Parameters
     ----------
@@ -30,14 +32,15 @@ def layers(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[tuple[str, ...]
     SymmetryError
         ``torch.export`` cannot follow the network.
     """
-    state, used = module.state_dict(), _first_use(module, inputs)
+    names_of, used = _tied(module), _first_use(module, inputs)
+    turn = {name: min(used.get(other, math.inf) for other in others) for name, others in names_of.items()}
     matrices = {name for name, tensor in module.named_parameters(remove_duplicate=False) if tensor.dim() > 1}
     modules: dict[str, list[str]] = {}
-    for name in sorted(state, key=lambda name: used.get(name, math.inf)):
-        modules.setdefault(name.rpartition(".")[0], []).append(name)
+    for name in sorted(turn, key=turn.__getitem__):
+        modules.setdefault(names_of[name][0].rpartition(".")[0], []).append(name)
     found: list[list[str]] = []
     for names in modules.values():
-        if not found or not matrices.isdisjoint(names):
+        if not found or not (matrices.isdisjoint(names) or matrices.isdisjoint(found[-1])):
             found.append([])
         found[-1] += names
     return tuple(map(tuple, found))
@@ -105,6 +108,14 @@ def rewind(
         Tensors of every layer, as from :func:`layers`.
     chosen
         Numbers of the layers to rewind.
+
+    Raises
+    ------
+    OptionError
+        There is no such layer.
     """
+    chosen = list(chosen)
+    if unknown := [number for number in chosen if not 0 <= number < len(parts)]:
+        raise OptionError(f"there is no layer {unknown[0]} of {len(parts)}, which are numbered from 0")
     names = {name for number in chosen for name in parts[number]}
     return {name: early[name] if name in names else tensor for name, tensor in late.items()}

@@ -100,7 +100,7 @@ def routes(
     networks: Sequence[Mapping[str, Tensor]],
     permutations: Mapping[Pair, Permutation],
     data: DataSet,
-    chosen: Sequence[Route],
+    chosen: Sequence[Sequence[int]],
     *,
     alphas: int = 25,
     bn: BatchNormMode = "reset",
@@ -134,19 +134,20 @@ def routes(
     ----------
     Sharma et al. 2024, section 5.3 and appendices C and G, figures 3 and 14.
     """
-    for route in chosen:
+    ways = [tuple(map(int, route)) for route in chosen]
+    for route in ways:
         if len(route) < 3 or not all(0 <= number < len(networks) for number in route):
             raise OptionError(
-                f"route {tuple(route)} does not lead through three or more of {len(networks)} networks, which are "
+                f"route {route} does not lead through three or more of {len(networks)} networks, which are "
                 "numbered from 0"
             )
-    found = {route: (compose_route(permutations, route), _direct(permutations, route)) for route in chosen}
+    found = [(route, compose_route(permutations, route), _direct(permutations, route)) for route in ways]
     grid = alpha_grid(alphas)
     splits = {"train": data.train, "test": data.test}
-    evaluator = Evaluator(module, splits, data.train, bn=bn, rows=3 * len(chosen) * len(grid))
+    evaluator = Evaluator(module, splits, data.train, bn=bn, rows=3 * len(ways) * len(grid))
     measure = Segments(evaluator, networks, grid)
     results = []
-    for number, (route, (indirect, direct)) in enumerate(found.items(), start=1):
+    for number, (route, indirect, direct) in enumerate(found, start=1):
         ends = route[0], route[-1]
         heights = {
             "unaligned": measure(ends).heights,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from torch import Tensor, nn
@@ -103,10 +103,11 @@ class Trajectory:
 def fixed_fraction(one: Permutation, other: Permutation | None = None) -> float:
     """Share of all units that two permutations (the second the identity if None) take to the same place.
 
-    A group with a base counts the units of every joint index of it (Sharma et al. 2024, appendix G).
+    A group with a base counts the units of every joint index of it (Sharma et al. 2024, appendix G). Where there are no
+    units, nothing is taken elsewhere: 1.
     """
     units = sum(index.size for index in one.indices.values())
-    return sum(one.fixed_points(other).values()) / max(units, 1)
+    return sum(one.fixed_points(other).values()) / units if units else 1.0
 
 
 def trajectory(
@@ -153,12 +154,15 @@ def trajectory(
     Raises
     ------
     OptionError
-        The runs have different steps or fewer than two, a step of ``at`` is none of them, or nothing is to be matched.
+        The runs have different steps or fewer than two, a step of ``at`` is none of them, nothing is to be matched, or
+        the method is unknown.
 
     References
     ----------
     Sharma et al. 2024, section 5.1 and appendix H.1, figures 1, 4, 9 and 15.
     """
+    if method not in get_args(Method):
+        raise OptionError(f"method {method!r} is unknown; choose {' or '.join(get_args(Method))}")
     steps = common_steps(a, b)
     if unknown := [step for step in at or () if step not in a]:
         raise OptionError(f"there is no step {unknown[0]}; the runs have {', '.join(map(str, steps))}")
@@ -239,14 +243,13 @@ def simultaneous_barriers(
     grid, rows = alpha_grid(alphas), {UNALIGNED: None, **permutations}
     known = {} if known is None else known
     places = [(row, step) for step in steps for row in rows]
-    missing = [place for place in places if _key(*place) not in known]
-    evaluator = Evaluator(
-        module, {"train": data.train, "test": data.test}, data.train, bn=bn, rows=len(missing) * len(grid)
-    )
+    splits = {"train": data.train, "test": data.test}
+    evaluator = Evaluator(module, splits, data.train, bn=bn, rows=len(places) * len(grid))
     measure = Segments(evaluator, [side[step] for side in (a, b) for step in steps], grid)
-    for number, (row, step) in enumerate(missing, start=1 + len(places) - len(missing)):
-        pair = steps.index(step), len(steps) + steps.index(step)
-        known[_key(row, step)] = measure(pair, rows[row]).to_json()
+    for number, (row, step) in enumerate(places, start=1):
+        if _key(row, step) not in known:
+            pair = steps.index(step), len(steps) + steps.index(step)
+            known[_key(row, step)] = measure(pair, rows[row]).to_json()
         if progress is not None:
             progress(number, len(places))
     heights = {place: Line.from_json(known[_key(*place)]).heights for place in places}

@@ -13,7 +13,7 @@ import torch
 import fastmatch
 from fastmatch import checkpoints
 from fastmatch.cli import options
-from fastmatch.cli.inputs import example_inputs, find_data, find_spec, move_state, require_data
+from fastmatch.cli.inputs import check_tracing, example_inputs, find_data, find_spec, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
 from fastmatch.devices import device_name
 from fastmatch.errors import OptionError
@@ -76,8 +76,7 @@ def align(
         checkpoints.check_suffix(aligned)
     first, second = fastmatch.load(a, model), fastmatch.load(b, model)
     check_targets(output, aligned, json_path, inputs=[path for path in (a, b, spec_path, start) if path])
-    if method == "activation" and tracing == "run":
-        raise OptionError("activations are observed on the exported network; use --method weight with --tracing run")
+    check_tracing(method, tracing)
     if method == "activation" and (start is not None or restarts != 1):
         raise OptionError("activation matching has one answer; use --start and --restarts with --method weight")
     begin = None if start is None else fastmatch.Permutation.load(start)

@@ -15,7 +15,7 @@ from fastmatch import files, plots
 from fastmatch.analysis import FeaturePair, Features, LayerFeatures, Spectrum
 from fastmatch.cli import options
 from fastmatch.cli.barrier.sources import check_same, read_alignment, read_source
-from fastmatch.cli.inputs import data_facts, move_network, move_state, require_data
+from fastmatch.cli.inputs import data_facts, model_facts, move_network, move_state, network_facts, require_data
 from fastmatch.cli.output import check_targets, console, progress, table
 from fastmatch.cli.resume import Entries
 from fastmatch.devices import device_name
@@ -79,8 +79,8 @@ def features(
     dataset = require_data(line.first, data or line.data, data_dir, limit)
     network = move_network(line.first, dataset, device)
     where = device_name(device)
-    inputs = {"networks": [files.sha256(path) for path in line.names], **data_facts(dataset, limit)}
-    known = Entries(json_path, "features", {**inputs, "model": network.model, "alphas": alphas, "bn": bn}, where)
+    inputs = network_facts(map(files.sha256, line.names)) | data_facts(dataset, limit)
+    known = Entries(json_path, "features", {**inputs, **model_facts(network), "alphas": alphas, "bn": bn}, where)
     with progress("comparing") as tick:
         result = fastmatch.analysis.features(
             network.module,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 
 import fastmatch
+from fastmatch import files
 from fastmatch.errors import OptionError
 
 CERTIFY_EXAMPLES = 64
@@ -65,6 +66,29 @@ def data_facts(dataset: fastmatch.DataSet, limit: int | None) -> dict[str, Any]:
         for tensor in (split.inputs, split.labels):
             digest.update(str(tuple(tensor.shape)).encode() + tensor.cpu().contiguous().numpy().tobytes())
     return {"data": dataset.name, "limit": limit, "data_sha256": digest.hexdigest()}
+
+
+def network_facts(digests: Iterable[str], name: str = "network") -> dict[str, str]:
+    """Digests of networks, one by one, so that the one that differs can be named."""
+    return {f"{name} {number}": digest for number, digest in enumerate(digests, start=1)}
+
+
+def model_facts(network: fastmatch.Checkpoint) -> dict[str, str | None]:
+    """Model string, and the digest of the file whose code it runs, if it names one."""
+    file = network.model.rpartition(":")[0]
+    return {"model": network.model, "model_sha256": files.sha256(file) if file.endswith(".py") else None}
+
+
+def check_tracing(method: str, tracing: str) -> None:
+    """Refuse activation matching on a network that was traced as it ran: its activations are not observed.
+
+    Raises
+    ------
+    OptionError
+        For that combination.
+    """
+    if method == "activation" and tracing == "run":
+        raise OptionError("activations are observed on the exported network; use --method weight with --tracing run")
 
 
 def move_state(state: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, MutableMapping
 from pathlib import Path
@@ -66,7 +67,8 @@ class Entries(MutableMapping[str, Any]):
 
     def finish(self, result: Mapping[str, Any], seed: int | None = None) -> None:
         """Write ``result`` beside the entries."""
-        document = {"of": self._command, "options": self._options, **result, "entries": self._entries}
+        own = {"of": self._command, "options": self._options, "entries_sha256": _digest(self._entries)}
+        document = {**own, **result, "entries": self._entries}
         write_json(self._path, document, seed=seed, device=self._device, precision=self._precision)
 
     def _read(self, path: str) -> dict[str, Any]:
@@ -79,12 +81,18 @@ class Entries(MutableMapping[str, Any]):
             raise self._foreign(path)
         if not all(isinstance(document.get(part), dict) for part in parts):
             raise self._foreign(path)
+        if document.get("entries_sha256") != _digest(document["entries"]):
+            raise OutputError(f"{path} was changed since it was written; it stays as it is: name a new file")
         require_same(path, document, self._options, self._device, self._precision)
         entries: dict[str, Any] = document["entries"]
         return entries
 
     def _foreign(self, path: str) -> OutputError:
         return OutputError(f"{path} is not a result of `fastmatch {self._command}`; it stays as it is: name a new file")
+
+
+def _digest(entries: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
 
 def require_same(

@@ -36,10 +36,9 @@ class Run:
         """Checkpoints that were read."""
         return [network.path for network in self.checkpoints.values()]
 
-    @property
-    def digests(self) -> dict[str, str]:
-        """SHA-256 of every checkpoint, by step."""
-        return {str(step): network.sha256 for step, network in self.checkpoints.items()}
+    def facts(self, side: str) -> dict[str, str]:
+        """SHA-256 of every checkpoint, by side and step."""
+        return {f"step {step} of {side}": network.sha256 for step, network in self.checkpoints.items()}
 
 
 def read_run(path: str, model: str | None) -> Run:

@@ -10,7 +10,16 @@ import torch
 import fastmatch
 from fastmatch import plots
 from fastmatch.cli import options
-from fastmatch.cli.inputs import data_facts, example_inputs, find_spec, move_network, move_state, require_data
+from fastmatch.cli.inputs import (
+    check_tracing,
+    data_facts,
+    example_inputs,
+    find_spec,
+    model_facts,
+    move_network,
+    move_state,
+    require_data,
+)
 from fastmatch.cli.output import check_targets, console, progress, table
 from fastmatch.cli.resume import Entries
 from fastmatch.cli.runs import read_run
@@ -44,6 +53,7 @@ Example:
     help="BatchNorm statistics, as in `fastmatch barrier`.",
 )
 @options.seed
+@options.tracing
 @options.model
 @options.data
 @options.data_dir
@@ -60,6 +70,7 @@ def trajectory(
     alphas: int,
     bn: Literal["reset", "keep", "repair"],
     seed: int,
+    tracing: Literal["export", "run"],
     model: str | None,
     data: str | None,
     data_dir: str | None,
@@ -79,14 +90,15 @@ def trajectory(
         plots.check_target(plot)
     first, second = read_run(run_a, model), read_run(run_b, model)
     check_targets(json_path, plot, inputs=[*first.files, *second.files])
+    check_tracing(method, tracing)
     chosen = _steps(at, list(first.checkpoints))
     dataset = require_data(first.network, data, data_dir, limit)
-    spec = find_spec(first.network, example_inputs(first.network, dataset), None, (), "export")
+    spec = find_spec(first.network, example_inputs(first.network, dataset), None, (), tracing)
     for run in (first, second):
         for network in run.checkpoints.values():
             spec.check_state(network.state_dict, str(network.path))
-    inputs = {"a": first.digests, "b": second.digests, **data_facts(dataset, limit)}
-    how = {"model": first.network.model, "method": method, "seed": seed, "alphas": alphas, "bn": bn}
+    inputs = {**first.facts("a"), **second.facts("b"), **data_facts(dataset, limit), **model_facts(first.network)}
+    how = {"method": method, "seed": seed, "alphas": alphas, "bn": bn}
     entries = Entries(json_path, "trajectory", inputs | how, device_name(device))
     known = len(entries)
     network = move_network(first.network, dataset, device)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastmatch.errors import DataError
-from fastmatch.symmetry import call
+from fastmatch.symmetry import call, float_type
 
 
 def forward(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> Any:
@@ -31,8 +31,3 @@ def forward(module: nn.Module, state: Mapping[str, Tensor], inputs: Tensor) -> A
             f"the network does not take examples of shape {tuple(inputs.shape[1:])} in batches of {len(inputs)} "
             f"({reason}); choose data that fit"
         ) from error
-
-
-def float_type(state: Mapping[str, Tensor]) -> torch.dtype:
-    """Type of the weights."""
-    return next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastmatch.interpolation.forward import float_type
 from fastmatch.interpolation.layers import NORM, arguments, only_user
 from fastmatch.interpolation.lowered import State
 from fastmatch.interpolation.stack import Stack
-from fastmatch.symmetry import Graph
+from fastmatch.symmetry import Graph, float_type
 from fastmatch.symmetry.graph import Source
 
 EPSILON = 1e-5  # That of BatchNorm. It bounds what becomes of rounding errors where a unit is dead.

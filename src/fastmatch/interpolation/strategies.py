@@ -12,10 +12,10 @@ from fastmatch.devices import full_float32
 from fastmatch.errors import OptionError, SymmetryError
 from fastmatch.interpolation.batchnorm import reset_statistics
 from fastmatch.interpolation.evaluation import Chosen, Precision
-from fastmatch.interpolation.forward import float_type, forward
+from fastmatch.interpolation.forward import forward
 from fastmatch.interpolation.lowered import Lowered, State
 from fastmatch.interpolation.repair import Repair
-from fastmatch.symmetry import Graph, export_graph
+from fastmatch.symmetry import Graph, export_graph, float_type
 
 Strategy = Literal["auto", "functional", "lowered"]
 _WORTH = 2e11  # Operations of all runs together above which an export of a second or more pays.

@@ -21,7 +21,7 @@ from fastmatch.matching.match import GroupMatch, Match
 from fastmatch.matching.several import States, pairs_of, side_by_side
 from fastmatch.matching.ties import settle_ties
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import GraphRunner, Group, PermutationSpec, Tap, observe
+from fastmatch.symmetry import GraphRunner, Group, PermutationSpec, Tap, float_type, observe
 
 Similarity = Literal["linear", "pearson"]
 BATCH_SIZE = 250
@@ -89,7 +89,7 @@ def match_activations(
         for done, (inputs, _) in enumerate(data.batches(batch_size), start=1):
             for number, pair in enumerate(current):
                 parts = {name: several[number] for name, several in moments.items()}
-                _update(parts, chosen, *(runner.activations(state, (inputs,)) for state in pair))
+                _update(parts, chosen, *(runner.activations(state, (inputs.to(float_type(state)),)) for state in pair))
             if progress is not None:
                 progress(done, batch_count(len(data), batch_size))
         matrices = {name: _matrix(parts, similarity) for name, parts in moments.items()}
@@ -135,7 +135,7 @@ def _observe(
     spec: PermutationSpec, module: nn.Module, data: Split, batch_size: int
 ) -> tuple[dict[str, Tap], GraphRunner]:
     """Taps of the groups without insides; what has insides is judged by theirs."""
-    example = next(iter(data.batches(batch_size)))[0]
+    example = next(iter(data.batches(batch_size)))[0].to(float_type(module.state_dict()))
     taps, runner = observe(spec, module, (example,))
     carriers = {name for group in spec.groups for name in group.base}
     leaves = [group.name for group in spec.groups if group.name not in carriers]

@@ -1,7 +1,7 @@
 """Which parameter axes share a permutation: the spec, the tracer, the rules, the certificate."""
 
 from fastmatch.symmetry.certificate import Certificate, certify, certify_spec, same_function
-from fastmatch.symmetry.graph import Graph, GraphRunner, call, eval_mode, export_graph
+from fastmatch.symmetry.graph import Graph, GraphRunner, call, eval_mode, export_graph, float_type
 from fastmatch.symmetry.layout import Bases, Box, Factor, Indices, Occurrence, TensorLayout
 from fastmatch.symmetry.notation import load_spec
 from fastmatch.symmetry.spec import Group, PermutationSpec, Pin
@@ -27,6 +27,7 @@ __all__ = [
     "certify_spec",
     "eval_mode",
     "export_graph",
+    "float_type",
     "load_spec",
     "observe",
     "same_function",

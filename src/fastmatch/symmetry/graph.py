@@ -175,6 +175,11 @@ def shape_of(node: fx.Node) -> list[int]:
     return [size if isinstance(size, int) else int(size.node.hint or 1) for size in tensor.shape]
 
 
+def float_type(state: Mapping[str, Tensor]) -> torch.dtype:
+    """Type of the weights, in which a network takes its inputs."""
+    return next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)
+
+
 class GraphRunner(fx.Interpreter):
     """Runs a graph with given weights and hands chosen intermediate values to the caller.
 
