@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import asdict
 from functools import partial
@@ -144,7 +145,7 @@ class _Measurement:
             layer_features(layer.name, known[f"{name}, ends"][place], [_at(point, place) for point in points])
             for place, layer in enumerate(self._layered.layers)
         ]
-        stitching = [Stitch(**known[f"{name}, stitched after {after}"]) for after, _ in cuts(self._layered)]
+        stitching = [_stitch(known[f"{name}, stitched after {after}"]) for after, _ in cuts(self._layered)]
         return FeaturePair(tuple(layers), tuple(stitching))
 
     def _settled(self) -> tuple[State, State]:
@@ -163,6 +164,11 @@ class _Measurement:
 
     def _measure_stitch(self, after: str | None, of_a: frozenset[str]) -> dict[str, Any]:
         return asdict(measure_stitch(self._evaluator, "test", stitched(*self._networks, of_a), after))
+
+
+def _stitch(plain: Mapping[str, Any]) -> Stitch:
+    """A record that was kept as JSON has None for what is not finite."""
+    return Stitch(**{name: math.nan if value is None and name != "after" else value for name, value in plain.items()})
 
 
 def _at(point: Mapping[str, Any], place: int) -> dict[str, Any]:
