@@ -220,6 +220,12 @@ def test_layers_without_a_cosine_are_not_the_lowest_and_what_was_not_finite_is_r
     assert np.isnan(again.pairs["unaligned"].stitch("0").loss)
 
 
+def test_activations_that_are_not_finite_are_refused_by_their_layer():
+    module, a = chain([[1e38]], [[1e38]])
+    with pytest.raises(ModelError, match="layer '0': activations"):
+        features(module, a, a, vectors(1), alphas=3)
+
+
 def test_what_cannot_be_compared_is_refused(digits):
     module = fastmatch.networks.build(MLP)
     a = random_state(module, 0)

@@ -160,6 +160,17 @@ def test_behind_every_cut_b_makes_of_the_features_of_a_what_the_stitched_network
         torch.testing.assert_close(output, expected)
 
 
+@pytest.mark.parametrize("groups", [1, 2])
+def test_weights_of_transposed_convolutions_have_their_units_first(groups):
+    module = nn.ConvTranspose2d(4, 6, 1, groups=groups, bias=False)
+    (layer,) = find_layers(module, torch.randn(2, 4, 1, 1)).layers
+    weight = layer.units_first(module.weight).flatten(1)
+    inputs = torch.randn(5, 4, 1, 1)
+    parts = inputs.flatten(1).chunk(groups, 1)
+    expected = torch.cat([part @ rows.T for part, rows in zip(parts, weight.chunk(groups), strict=True)], 1)
+    torch.testing.assert_close(module(inputs).flatten(1), expected)
+
+
 def test_a_network_that_cannot_be_exported_is_refused_in_plain_words():
     with pytest.raises(SymmetryError, match="layers are read off the exported network") as error:
         find_layers(Branch(), torch.randn(4, 1, 8, 8))

@@ -71,7 +71,7 @@ def features(
     SymmetryError
         The network cannot be exported, or has no layers.
     ModelError
-        A network holds NaN or infinite values; or as :func:`fastmatch.evaluate`.
+        A network holds NaN or infinite values, or a layer gives them; or as :func:`fastmatch.evaluate`.
     DataError
         As :func:`fastmatch.evaluate`.
 
@@ -168,7 +168,8 @@ class _Measurement:
 
 def _stitch(plain: Mapping[str, Any]) -> Stitch:
     """A record that was kept as JSON has None for what is not finite."""
-    return Stitch(**{name: math.nan if value is None and name != "after" else value for name, value in plain.items()})
+    read: dict[str, Any] = {name: math.nan if value is None else value for name, value in plain.items()}
+    return Stitch(**{**read, "after": plain["after"]})
 
 
 def _at(point: Mapping[str, Any], place: int) -> dict[str, Any]:

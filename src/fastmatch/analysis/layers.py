@@ -66,6 +66,14 @@ class Layer:
         assert self.node is not None
         return str(arguments(self.node)[0].name)
 
+    def units_first(self, weight: Tensor) -> Tensor:
+        """The layer's weight with the units on its first axis: a transposed convolution has its inputs there."""
+        assert self.node is not None
+        if self.node.target != _aten.convolution.default or not arguments(self.node)[6]:
+            return weight
+        groups: int = arguments(self.node)[8]
+        return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+
     def apply(self, inputs: Tensor, weight: Tensor) -> Tensor:
         """The layer's linear map, without a bias."""
         assert self.node is not None
