@@ -55,6 +55,11 @@ def test_the_order_keeps_clusters_together():
     assert json.loads(json.dumps(found.to_json()))["connecting"] == found.connecting
 
 
+def test_rounding_is_no_asymmetry_and_no_negative_distance():
+    matrix = np.array([[0, -1e-16, 1], [1e-16, 0, 1 + 1e-15], [1, 1, 0]])
+    assert single_linkage(matrix).merges[:, 2].tolist() == [0, 1]
+
+
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
@@ -62,6 +67,7 @@ def test_the_order_keeps_clusters_together():
         (np.zeros((1, 1)), "from 2"),
         ([[0, np.nan], [np.nan, 0]], "distance of 0 and 1 is nan"),
         ([[0, 1], [2, 0]], "differ with their order"),
+        ([[0, -1], [-1, 0]], "is -1.0; use 0 or above"),
     ],
 )
 def test_matrices_that_have_no_clusters_are_refused(matrix, message):

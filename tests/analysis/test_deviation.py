@@ -4,7 +4,7 @@ from torch import nn
 
 from fastmatch import Permutation, trace
 from fastmatch.analysis import output_deviation
-from fastmatch.errors import OptionError
+from fastmatch.errors import ModelError, OptionError
 
 
 def network(seed, layers=2):
@@ -48,3 +48,8 @@ def test_nothing_to_compare_is_refused(inputs, alphas, message):
     state = network(0).state_dict()
     with pytest.raises(OptionError, match=message):
         output_deviation(network(0), state, state, inputs, alphas=alphas)
+
+
+def test_a_network_of_another_shape_is_refused():
+    with pytest.raises(ModelError, match="network 1 does not fit"):
+        output_deviation(network(0), network(0).state_dict(), network(0, layers=1).state_dict(), INPUTS)

@@ -208,6 +208,24 @@ def test_known_pieces_are_not_computed_again(digits):
     assert layers(features(module, a, b, digits, alphas=3, known=known))[1].cosine[1] == 0.25
 
 
+def test_layers_without_a_cosine_are_not_the_lowest_and_what_was_not_finite_is_read_back():
+    module, a = chain([[1.0]], [[1.0]])
+    _, b = chain([[1.0]], [[-1.0]])  # the middle of the second layer is zero
+    known = {}
+    result = features(module, a, b, vectors(1), alphas=3, known=known)
+    assert np.isnan(result.pairs["unaligned"].layers[1].cosine[1])
+    assert result.lowest("unaligned").name == "0"
+    known["unaligned, stitched after 0"]["loss"] = None
+    again = features(module, a, b, vectors(1), alphas=3, known=known)
+    assert np.isnan(again.pairs["unaligned"].stitch("0").loss)
+
+
+def test_activations_that_are_not_finite_are_refused_by_their_layer():
+    module, a = chain([[1e38]], [[1e38]])
+    with pytest.raises(ModelError, match="layer '0': activations"):
+        features(module, a, a, vectors(1), alphas=3)
+
+
 def test_what_cannot_be_compared_is_refused(digits):
     module = fastmatch.networks.build(MLP)
     a = random_state(module, 0)

@@ -39,6 +39,12 @@ def test_no_path_leads_over_a_pair_that_was_not_measured():
     assert np.isnan(found[0, 1])
 
 
+def test_an_infinite_barrier_is_measured():
+    found = indirect_barriers(symmetric([1.0, np.inf, 2.0], 3))
+    assert found[0, 1] == found[1, 0] == np.inf
+    assert found[0, 2] == 2.0
+
+
 @pytest.mark.parametrize("matrix", [np.zeros((2, 2)), np.zeros((3, 4)), np.zeros(3)])
 def test_other_than_a_square_of_three_networks_is_refused(matrix):
     with pytest.raises(OptionError, match="all pairs"):

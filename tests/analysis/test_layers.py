@@ -86,6 +86,32 @@ def test_tied_names_go_to_one_side_together():
     assert both == {"0.weight", "2.weight"}
 
 
+class Patches(nn.Module):
+    """Positions are added behind a permute of the convolution's outputs, as in vision transformers; then heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Conv2d(1, 6, 2, stride=2)
+        self.places = nn.Parameter(torch.randn(4, 6))
+        self.heads = nn.Linear(6, 8)
+        self.drop = nn.Dropout()
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x):
+        tokens = (self.embed(x).flatten(2).transpose(1, 2) + self.places).relu()
+        return self.last(self.drop(self.heads(tokens)).relu().unflatten(-1, (2, 4)).transpose(1, 2).tanh())
+
+
+def test_features_have_the_units_where_the_layer_has_them():
+    module, inputs = Patches().eval(), torch.randn(3, 1, 4, 4)
+    found = find_layers(module, inputs)
+    values = found.runner([layer.feature for layer in found.layers]).activations(module.state_dict(), (inputs,))
+    shapes = [values[layer.feature].shape[layer.unit_axis] for layer in found.layers]
+    assert shapes == [6, 8, 3]
+    assert [layer.relu is not None for layer in found.layers] == [False, True, False]
+    assert values[found.layers[1].feature].min() == 0  # behind the ReLU, before the heads
+
+
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])
 def test_features_of_a_convolution_are_behind_norm_and_relu_and_before_pooling(norm):
     module = fastmatch.networks.build(f"vgg11(width=1, in_channels=1, size=8, norm={norm})").eval()
@@ -132,6 +158,17 @@ def test_behind_every_cut_b_makes_of_the_features_of_a_what_the_stitched_network
         (expected,) = Replacing(found.graph, feature, values[feature]).outputs(b.state_dict(), (inputs,))
         (output,) = found.runner([]).outputs(stitched(a.state_dict(), b.state_dict(), of_a), (inputs,))
         torch.testing.assert_close(output, expected)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_weights_of_transposed_convolutions_have_their_units_first(groups):
+    module = nn.ConvTranspose2d(4, 6, 1, groups=groups, bias=False)
+    (layer,) = find_layers(module, torch.randn(2, 4, 1, 1)).layers
+    weight = layer.units_first(module.weight).flatten(1)
+    inputs = torch.randn(5, 4, 1, 1)
+    parts = inputs.flatten(1).chunk(groups, 1)
+    expected = torch.cat([part @ rows.T for part, rows in zip(parts, weight.chunk(groups), strict=True)], 1)
+    torch.testing.assert_close(module(inputs).flatten(1), expected)
 
 
 def test_a_network_that_cannot_be_exported_is_refused_in_plain_words():

@@ -8,7 +8,7 @@ import torch
 
 from fastmatch import Evaluation, evaluate
 from fastmatch.analysis import plane
-from fastmatch.errors import OptionError
+from fastmatch.errors import ModelError, OptionError
 from tests.analysis.trained import data, module, run
 from tests.problems import build
 
@@ -92,3 +92,15 @@ def test_what_spans_no_plane_is_refused(some):
         plane(module(), [a, b], some)
     with pytest.raises(OptionError, match="grid of at least 2"):
         plane(module(), [a, b, c], some, grid=1)
+
+
+def test_networks_that_lie_nowhere_are_refused(some):
+    a, b, c = corners()
+    name = next(iter(a))
+    broken, other = {**c, name: torch.full_like(c[name], torch.nan)}, {**c, name: c[name][:1]}
+    for three, paths in (([a, b, broken], {}), ([a, b, c], {"run": [a, broken]})):
+        with pytest.raises(ModelError, match="NaN or infinite values"):
+            plane(module(), three, some, paths=paths, grid=2)
+    for three, paths in (([a, b, other], {}), ([a, b, c], {"run": [a, other]})):
+        with pytest.raises(ModelError, match="does not fit the module"):
+            plane(module(), three, some, paths=paths, grid=2)

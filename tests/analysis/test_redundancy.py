@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from fastmatch import networks, trace
-from fastmatch.analysis import merge_units, narrow, pad, unit_similarity
+from fastmatch.analysis import merge_units, narrow, pad, single_linkage, unit_similarity
 from fastmatch.errors import ModelError, OptionError, SymmetryError
 from tests.interpolation.populations import trained
 
@@ -56,6 +56,31 @@ def test_similarity_is_the_cosine_of_incoming_weights_and_bias(digits):
     vectors = torch.cat([state["linear2.weight"], state["linear2.bias"][:, None]], 1).double().numpy()
     expected = vectors @ vectors.T / np.outer(*[np.linalg.norm(vectors, axis=1)] * 2)
     np.testing.assert_allclose(unit_similarity(spec, state, "linear2").numpy(), expected, atol=1e-12)
+
+
+def test_similarity_is_symmetric_and_can_be_clustered():
+    module = nn.Sequential(nn.Linear(20, 33), nn.ReLU(), nn.Linear(33, 2))
+    with torch.no_grad():
+        module[0].weight[:, :], module[0].bias[:] = torch.randn(20), 0.3
+    similarity = unit_similarity(trace(module, (torch.randn(2, 20),)), module.state_dict(), "0")
+    assert similarity.equal(similarity.T)
+    assert similarity.max() <= 1
+    assert single_linkage(1 - similarity).connecting == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [nn.Conv2d(1, 6, 1), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 2, 1)],
+        [nn.ConvTranspose2d(1, 6, 2), nn.ReLU(), nn.Conv2d(6, 2, 1)],
+    ],
+    ids=["gains", "transposed"],
+)
+def test_features_of_other_than_linear_and_convolution_layers_are_refused(layers):
+    module = nn.Sequential(*layers).eval()
+    spec = trace(module, (torch.randn(2, 1, 4, 4),))
+    with pytest.raises(SymmetryError, match="not those of linear or convolution layers alone"):
+        unit_similarity(spec, module.state_dict(), spec.groups[0].name)
 
 
 def test_channels_of_convolutions_are_merged_through_flattening():
@@ -112,6 +137,15 @@ def test_only_narrower_networks_of_the_architecture_are_padded(digits):
         pad(spec, networks.build("mlp(64, 17, 12, 10)").state_dict())
     with pytest.raises(ModelError, match="other tensors"):
         pad(spec, networks.build("mlp(64, 16, 10)").state_dict())
+
+
+def test_units_that_are_not_there_cannot_be_kept(digits):
+    module, spec = trained(MODEL, digits)
+    with pytest.raises(SymmetryError, match="linear9"):
+        narrow(spec, module.state_dict(), {"linear9": np.arange(3)})
+    for units in ([0, 16], [-1, 0]):
+        with pytest.raises(OptionError, match="has units 0 to 15"):
+            narrow(spec, module.state_dict(), {"linear1": np.array(units)})
 
 
 def test_units_are_merged_where_the_weights_are(digits, device):

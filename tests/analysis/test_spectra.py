@@ -8,6 +8,7 @@ import torch
 
 from fastmatch.analysis import Spectrum, weight_spectrum
 from fastmatch.analysis.spectra import activation_spectrum
+from fastmatch.errors import ModelError, OptionError
 from fastmatch.kernels import Moments
 
 
@@ -32,6 +33,17 @@ def test_singular_values_of_activations_are_those_of_all_batches_together():
         moments.update(batch.movedim(1, 0))
     expected = np.linalg.svd(values.movedim(1, 0).reshape(4, -1).double().numpy(), compute_uv=False)
     np.testing.assert_allclose(activation_spectrum(moments).values, expected, rtol=1e-4)
+
+
+def test_what_has_no_singular_values_is_refused():
+    with pytest.raises(OptionError, match="need two axes"):
+        weight_spectrum(torch.ones(3))
+    with pytest.raises(ModelError, match="weight holds NaN"):
+        weight_spectrum(torch.tensor([[1.0, torch.nan]]))
+    moments = Moments([(0, 0)])
+    moments.update(torch.tensor([[1.0, torch.inf], [0.0, 1.0]]))
+    with pytest.raises(ModelError, match="activations"):
+        activation_spectrum(moments)
 
 
 def test_values_come_from_the_largest_down():

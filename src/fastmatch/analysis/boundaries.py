@@ -11,8 +11,11 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from fastmatch.analysis.layers import find_layers
 from fastmatch.errors import ModelError, OptionError
-from fastmatch.interpolation.forward import forward
+from fastmatch.interpolation.evaluator import check_networks
+from fastmatch.interpolation.forward import float_type, forward
+from fastmatch.interpolation.layers import arguments, reads_input
 from fastmatch.interpolation.stack import Stack
 from fastmatch.symmetry import eval_mode
 
@@ -26,9 +29,11 @@ class Boundaries:
     x, y
         Coordinates of the grid, shape [points].
     probabilities
-        Of each class, float64, shape [networks, points along y, points along x, classes].
+        Of each class, float64, shape [networks, points along y, points along x, classes]: softmax of the outputs, or
+        the sigmoid of a single one as that of the second of two classes.
     lines
-        First-layer units switch where ``w1 x + w2 y + b = 0``: (w1, w2, b), float64, shape [networks, units, 3].
+        Units of the layer that runs first switch where ``w1 x + w2 y + b = 0``: (w1, w2, b), float64, shape
+        [networks, units, 3].
     """
 
     x: np.ndarray
@@ -72,7 +77,12 @@ def boundaries(
         The inputs have not two coordinates, there are fewer than two points, or coefficients and networks differ in
         number.
     ModelError
-        No linear layer takes the two coordinates.
+        A network does not fit the module, the layer that runs first is not a linear one of the two coordinates, or the
+        outputs are not a row of scores for each point.
+    DataError
+        The network does not take points of the plane.
+    SymmetryError
+        The network cannot be exported.
 
     References
     ----------
@@ -85,27 +95,45 @@ def boundaries(
         raise OptionError(f"received {points} points for each side of the grid; use at least 2")
     if rows.shape[1] != len(networks):
         raise OptionError(f"{rows.shape[1]} coefficients a row for {len(networks)} networks; give one for each")
-    layer = next((name for name, part in module.named_modules() if _takes_the_plane(part)), None)
-    if layer is None:
-        raise ModelError(f"{type(module).__name__} has no linear layer of two inputs; boundaries need one")
+    check_networks(module, networks)
     low, high = inputs.amin(0).tolist(), inputs.amax(0).tolist()
     x, y = (np.linspace(low[i] - margin, high[i] + margin, points) for i in (0, 1))
     grid = torch.from_numpy(np.stack(np.meshgrid(x, y), -1).reshape(-1, 2)).to(inputs)
     stack, probabilities, lines = Stack(networks), [], []
     with eval_mode(module):
+        forward(module, networks[0], grid[:2])  # what does not fit is said before the network is exported
+        weight, bias = _first_layer(module, grid[:2].to(float_type(module.state_dict())))
         for row in rows:
             state = stack.combine(row)
-            logits = forward(module, state, grid).double()
-            probabilities.append(logits.softmax(1).view(points, points, -1).cpu().numpy())
-            lines.append(_lines(state, f"{layer}." if layer else ""))
+            probabilities.append(_probabilities(forward(module, state, grid)).view(points, points, -1).cpu().numpy())
+            lines.append(_lines(state, weight, bias))
     return Boundaries(x, y, np.stack(probabilities), np.stack(lines))
 
 
-def _takes_the_plane(part: nn.Module) -> bool:
-    return isinstance(part, nn.Linear) and part.in_features == 2
+def _first_layer(module: nn.Module, inputs: Tensor) -> tuple[str, str | None]:
+    """Names of weight and bias of the layer that runs first."""
+    layered = find_layers(module, inputs)
+    names = {node: source.name for node, source in layered.graph.placeholders() if source.kind == "state"}
+    given = [node for node, source in layered.graph.placeholders() if source.kind == "input"]
+    node = layered.layers[0].node
+    weight, bias = (*arguments(node)[1:3], None)[:2] if node is not None else (None, None)
+    if node is None or not reads_input(node, given) or (bias is not None and bias not in names):
+        raise ModelError(
+            f"{type(module).__name__} begins with other than a linear layer of two inputs; lines need one"
+        )
+    return names[weight], None if bias is None else names[bias]
 
 
-def _lines(state: Mapping[str, Tensor], prefix: str) -> np.ndarray:
-    weight = state[f"{prefix}weight"].double()
-    bias = state.get(f"{prefix}bias", weight.new_zeros(len(weight))).double()
-    return torch.cat([weight, bias[:, None]], 1).cpu().numpy()
+def _probabilities(outputs: Tensor) -> Tensor:
+    if outputs.dim() != 2:
+        raise ModelError(f"outputs have shape {tuple(outputs.shape)}; boundaries need a row of scores for each point")
+    scores = outputs.double()
+    if scores.shape[1] > 1:
+        return scores.softmax(1)
+    return torch.cat([(-scores).sigmoid(), scores.sigmoid()], 1)
+
+
+def _lines(state: Mapping[str, Tensor], weight: str, bias: str | None) -> np.ndarray:
+    slopes = state[weight].double()
+    offset = slopes.new_zeros(len(slopes)) if bias is None else state[bias].double()
+    return torch.cat([slopes, offset[:, None]], 1).cpu().numpy()

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 
 from fastmatch.errors import OptionError
 
+_ROUNDING = 1e-9
+
 
 @dataclass(frozen=True)
 class Clusters:
@@ -58,22 +60,25 @@ def single_linkage(distances: ArrayLike) -> Clusters:
     ----------
     distances
         Shape [networks, networks], symmetric; barriers such as :meth:`fastmatch.Barriers.matrix` returns, or one minus
-        a similarity. The diagonal plays no part.
+        a similarity. The diagonal plays no part; rounding may make pairs differ with their order, or fall below 0.
 
     Raises
     ------
     OptionError
-        The matrix is not square and symmetric, of fewer than two networks, or holds NaN or infinity.
+        The matrix is not square and symmetric, of fewer than two networks, or holds NaN, infinity or negative values.
     """
     from scipy.cluster.hierarchy import leaves_list, linkage
 
-    matrix = np.array(distances, dtype=np.float64)
+    matrix = np.asarray(distances, dtype=np.float64).copy()
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 2:
         raise OptionError(f"received a matrix of shape {matrix.shape}; clusters need one of all pairs, from 2")
     np.fill_diagonal(matrix, 0.0)
     if len(bad := np.argwhere(~np.isfinite(matrix))):
         raise OptionError(f"the distance of {bad[0][0]} and {bad[0][1]} is {matrix[tuple(bad[0])]}; clusters need all")
-    if len(bad := np.argwhere(matrix != matrix.T)):
+    if len(bad := np.argwhere(~np.isclose(matrix, matrix.T, rtol=_ROUNDING, atol=_ROUNDING))):
         raise OptionError(f"the distances of {bad[0][0]} and {bad[0][1]} differ with their order; clusters need one")
+    if len(bad := np.argwhere(matrix < -_ROUNDING)):
+        raise OptionError(f"the distance of {bad[0][0]} and {bad[0][1]} is {matrix[tuple(bad[0])]}; use 0 or above")
+    matrix = np.maximum((matrix + matrix.T) / 2, 0.0)
     merges = linkage(matrix[np.triu_indices(len(matrix), 1)], method="single")
     return Clusters(merges, leaves_list(merges).astype(np.int64))

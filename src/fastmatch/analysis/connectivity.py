@@ -13,6 +13,7 @@ from fastmatch.analysis.layers import Layer, Layered
 from fastmatch.analysis.spectra import activation_spectrum, weight_spectrum
 from fastmatch.data import Split
 from fastmatch.devices import full_float32
+from fastmatch.errors import ModelError
 from fastmatch.kernels import Moments
 from fastmatch.symmetry import GraphRunner
 
@@ -114,7 +115,7 @@ class _LayerMeasure:
         result: dict[str, Any] = {
             "baseline": _spread(self._baseline),
             "silent": self._silent,
-            "activations": [activation_spectrum(moments).values.tolist() for moments in self._moments],
+            "activations": [self._activation_spectrum(moments) for moments in self._moments],
         }
         if self._additivity:
             per_alpha = torch.cat(self._additivity).cpu().numpy()
@@ -126,8 +127,15 @@ class _LayerMeasure:
             for name in ("commutativity", "weight_distance", "input_distance"):
                 change, left, right = (float(self._sums[f"{name} {number}"]) for number in range(3))
                 result[name] = change / (left * right) ** 0.5 if left and right else None
-            result["weights"] = [weight_spectrum(weight).values.tolist() for weight in self._weights]
+            units_first = self._layer.units_first
+            result["weights"] = [weight_spectrum(units_first(weight)).values.tolist() for weight in self._weights]
         return result
+
+    def _activation_spectrum(self, moments: Moments) -> Any:
+        try:
+            return activation_spectrum(moments).values.tolist()
+        except ModelError as error:
+            raise ModelError(f"layer {self._layer.name!r}: {error}") from error
 
 
 def _additivity(first: Tensor, second: Tensor, alphas: Sequence[float]) -> Tensor:

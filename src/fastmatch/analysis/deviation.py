@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fastmatch.errors import OptionError
 from fastmatch.interpolation.barrier import alpha_grid
+from fastmatch.interpolation.evaluator import check_networks
 from fastmatch.interpolation.forward import forward
 from fastmatch.interpolation.stack import Stack
 from fastmatch.symmetry import eval_mode
@@ -59,13 +60,16 @@ def output_deviation(
     Raises
     ------
     OptionError
-        Fewer than two alphas.
+        Fewer than two alphas, or no inputs.
+    ModelError
+        A network does not fit the module.
     DataError
         The network does not take the inputs.
     """
     grid = alpha_grid(alphas)
     if not len(inputs):
         raise OptionError("there are no inputs to compare outputs on; give at least one")
+    check_networks(module, [a, b])
     stack = Stack([a, b])
     with eval_mode(module):
         first, second = (forward(module, state, inputs).double() for state in (a, b))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import asdict
 from functools import partial
@@ -70,7 +71,7 @@ def features(
     SymmetryError
         The network cannot be exported, or has no layers.
     ModelError
-        A network holds NaN or infinite values; or as :func:`fastmatch.evaluate`.
+        A network holds NaN or infinite values, or a layer gives them; or as :func:`fastmatch.evaluate`.
     DataError
         As :func:`fastmatch.evaluate`.
 
@@ -144,7 +145,7 @@ class _Measurement:
             layer_features(layer.name, known[f"{name}, ends"][place], [_at(point, place) for point in points])
             for place, layer in enumerate(self._layered.layers)
         ]
-        stitching = [Stitch(**known[f"{name}, stitched after {after}"]) for after, _ in cuts(self._layered)]
+        stitching = [_stitch(known[f"{name}, stitched after {after}"]) for after, _ in cuts(self._layered)]
         return FeaturePair(tuple(layers), tuple(stitching))
 
     def _settled(self) -> tuple[State, State]:
@@ -163,6 +164,12 @@ class _Measurement:
 
     def _measure_stitch(self, after: str | None, of_a: frozenset[str]) -> dict[str, Any]:
         return asdict(measure_stitch(self._evaluator, "test", stitched(*self._networks, of_a), after))
+
+
+def _stitch(plain: Mapping[str, Any]) -> Stitch:
+    """A record that was kept as JSON has None for what is not finite."""
+    read: dict[str, Any] = {name: math.nan if value is None else value for name, value in plain.items()}
+    return Stitch(**{**read, "after": plain["after"]})
 
 
 def _at(point: Mapping[str, Any], place: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ def indirect_barriers(barriers: ArrayLike) -> np.ndarray:
     ----------
     barriers
         Barriers of all pairs, shape [networks, networks], such as :meth:`fastmatch.interpolation.Barriers.matrix`
-        returns. NaN is a barrier that was not measured: no path leads over it.
+        returns. NaN is a barrier that was not measured: no path leads over it. An infinite one is measured.
 
     Returns
     -------
@@ -32,9 +32,10 @@ def indirect_barriers(barriers: ArrayLike) -> np.ndarray:
     matrix = np.array(barriers, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or len(matrix) < 3:
         raise OptionError(f"received a matrix of shape {matrix.shape}; indirect barriers need one of all pairs, from 3")
-    direct = np.where(np.isnan(matrix), np.inf, matrix)
-    np.fill_diagonal(direct, np.inf)  # neither end is a third network
+    measured = ~np.isnan(matrix)
+    np.fill_diagonal(measured, False)  # neither end is a third network
+    direct = np.where(measured, matrix, np.inf)
     found = np.stack([np.maximum(direct[i], direct.T).min(1) for i in range(len(direct))])
-    found[np.isinf(found)] = np.nan
+    found[~(measured @ measured)] = np.nan
     np.fill_diagonal(found, 0.0)
     return found

@@ -97,8 +97,9 @@ class Features:
         return len(self.alphas) // 2
 
     def lowest(self, pair: str) -> LayerFeatures:
-        """The layer whose features interpolate worst at the midpoint."""
-        return min(self.pairs[pair].layers, key=lambda layer: float(np.nan_to_num(layer.cosine[self.midpoint])))
+        """The layer whose features interpolate worst at the midpoint, of those that have a cosine there."""
+        cosines = [layer.cosine[self.midpoint] for layer in self.pairs[pair].layers]
+        return self.pairs[pair].layers[int(np.argmin(np.nan_to_num(cosines, nan=np.inf)))]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

@@ -39,7 +39,8 @@ class Layer:
         Name of its weight.
     feature
         Node of the features: the last elementwise operation or normalisation on the layer's outputs, and on what such
-        operations make of them, before the next layer runs. The sum of a residual block belongs to the layer before it.
+        operations make of them, before the next layer runs, with the units on the axis of the layer's outputs. The sum
+        of a residual block belongs to the layer before it.
     relu
         Node that the last ReLU among these operations reads; None without one.
     cut
@@ -64,6 +65,14 @@ class Layer:
         """Node that the layer reads."""
         assert self.node is not None
         return str(arguments(self.node)[0].name)
+
+    def units_first(self, weight: Tensor) -> Tensor:
+        """The layer's weight with the units on its first axis: a transposed convolution has its inputs there."""
+        assert self.node is not None
+        if self.node.target != _aten.convolution.default or not arguments(self.node)[6]:
+            return weight
+        groups: int = arguments(self.node)[8]
+        return weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
 
     def apply(self, inputs: Tensor, weight: Tensor) -> Tensor:
         """The layer's linear map, without a bias."""
@@ -127,29 +136,33 @@ class _Finder:
         found = [node for node in self._nodes if node.target in _LAYERS and arguments(node)[1] in self._names]
         found = [node for node in found if node in self._data]
         turns: dict[str, int] = {}
-        reached: set[fx.Node] = set()
+        feature: fx.Node | None = None
         for node, after in pairwise([*found, self._nodes[-1]]):
             weight = self._names[arguments(node)[1]]
             name = weight.rpartition(".")[0] or weight
             turns[name] = turns.get(name, 0) + 1
-            reached, feature, relu = self._follow(node, after)
+            feature, relu = self._follow(node, after)
             title = name if turns[name] == 1 else f"{name} ({turns[name]})"
             yield Layer(title, node, weight, feature.name, relu, self._cut(feature))
         output, *_ = arguments(self._nodes[-1])[0]
-        if found and output not in reached:
+        if found and _moved(output) is not feature:
             yield Layer("output", None, None, output.name, None, frozenset(self._uses))
 
-    def _follow(self, layer: fx.Node, after: fx.Node) -> tuple[set[fx.Node], fx.Node, str | None]:
-        """What elementwise operations reach from a layer before the next, the last of them, and what a ReLU reads."""
-        reached, feature, relu = {layer}, layer, None
+    def _follow(self, layer: fx.Node, after: fx.Node) -> tuple[fx.Node, str | None]:
+        """The last elementwise operation that is reached from a layer before the next, and what a ReLU reads."""
+        axes: dict[fx.Node, int | None] = {layer: _home(layer, layer)}
+        feature, relu = layer, None
         for node in self._nodes[self._place[layer] + 1 : self._place[after]]:
-            if node in self._data and reached.intersection(node.all_input_nodes) and _is_passed(node):
-                reached.add(node)
-                if node.target not in _MOVES and isinstance(node.meta["val"], Tensor):
-                    feature = node
-                if node.target == _aten.relu.default:
-                    relu = str(arguments(node)[0].name)
-        return reached, feature, relu
+            before = {axes[source] for source in node.all_input_nodes if source in axes}
+            if node not in self._data or not before or not _is_passed(node):
+                continue
+            axis = axes[node] = _units_after(node, before.pop()) if len(before) == 1 else None
+            if node.target in _MOVES or not isinstance(node.meta["val"], Tensor) or axis != _home(layer, node):
+                continue
+            feature = node
+            if node.target == _aten.relu.default:
+                relu = str(arguments(node)[0].name)
+        return feature, relu
 
     def _cut(self, feature: fx.Node) -> frozenset[str] | None:
         place = self._place[feature]
@@ -167,6 +180,31 @@ def _is_passed(node: fx.Node) -> bool:
         return source.target in _NORMS and bool(place == 0)
     pointwise = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
     return pointwise or node.target in _NORMS or node.target in _MOVES
+
+
+def _moved(node: fx.Node) -> fx.Node:
+    """Node whose entries a node has, in another order or shape at most."""
+    while node.target in _MOVES:
+        node = arguments(node)[0]
+    return node
+
+
+def _home(layer: fx.Node, node: fx.Node) -> int:
+    """Axis, from the last, on which a layer's units are to be."""
+    return 1 - node.meta["val"].dim() if layer.target == _aten.convolution.default else -1
+
+
+def _units_after(node: fx.Node, axis: int | None) -> int | None:
+    """Axis of the units, from the last, behind an operation; None where they are not one axis any more."""
+    if axis is None or node.target not in _MOVES:
+        return axis  # operands of other shapes are lined up from the last axis on
+    before, after = (list(value.meta["val"].shape) for value in (arguments(node)[0], node))
+    if node.target == _aten.permute.default:
+        return [place % len(before) for place in arguments(node)[1]].index(len(before) + axis) - len(after)
+    if before[axis:] == after[axis:]:
+        return axis
+    ahead = len(before) + axis + 1
+    return ahead - 1 - len(after) if before[:ahead] == after[:ahead] else None
 
 
 def _holds_tensors(node: fx.Node) -> bool:

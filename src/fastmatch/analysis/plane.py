@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from fastmatch.data import DataSet
-from fastmatch.errors import OptionError
+from fastmatch.errors import ModelError, OptionError
 from fastmatch.interpolation import Evaluation
 from fastmatch.interpolation.barrier import evaluation_to_json
-from fastmatch.interpolation.evaluator import BatchNormMode, Evaluator
+from fastmatch.interpolation.evaluator import BatchNormMode, Evaluator, check_networks
 
 State = Mapping[str, Tensor]
 _FLAT = 1e-6  # Height of a triangle over its longest side, below which three networks lie on one line.
@@ -106,7 +106,9 @@ def plane(
     ------
     OptionError
         Other than three networks, three on one line, a grid below 2, or a margin below 0.
-    ModelError, DataError
+    ModelError
+        A network, of a path too, does not fit the module, or has parameters that are NaN or infinite.
+    DataError
         As :func:`fastmatch.evaluate`.
 
     References
@@ -117,6 +119,8 @@ def plane(
         raise OptionError(f"a plane goes through three networks, received {len(networks)}")
     if grid < 2 or not 0 <= margin < math.inf:
         raise OptionError(f"a plane needs a grid of at least 2 and a margin of at least 0, received {grid}, {margin}")
+    for states in (networks, *(paths or {}).values()):
+        _check_places(module, states)
     frame = _Frame([name for name, _ in module.named_parameters()], networks)
     projected = {name: frame.project(states) for name, states in (paths or {}).items()}
     shown = np.concatenate([frame.corners, *(path.points for path in projected.values())])
@@ -127,6 +131,13 @@ def plane(
     evaluator = Evaluator(module, {"train": data.train, "test": data.test}, data.train, bn=bn)
     rows = np.concatenate([frame.coefficients(points), np.eye(3)])
     return Plane(frame.corners, x, y, evaluator.evaluate(networks, rows, progress=progress), projected)
+
+
+def _check_places(module: nn.Module, networks: Sequence[State]) -> None:
+    check_networks(module, networks)
+    for number, network in enumerate(networks):
+        if broken := [name for name, _ in module.named_parameters() if not network[name].isfinite().all()]:
+            raise ModelError(f"network {number} has NaN or infinite values in {broken[0]!r}; it is nowhere on a plane")
 
 
 class _Frame:

@@ -46,7 +46,7 @@ class Reduction:
 
 
 def unit_similarity(spec: PermutationSpec, state: State, group: str) -> Tensor:
-    """Cosine similarity of the features that units compute, float64, shape [units, units].
+    """Cosine similarity of the features that units compute, float64, shape [units, units], symmetric.
 
     A feature is the vector of all incoming weights of a unit and its bias. Units without any resemble none, and not
     themselves.
@@ -126,14 +126,21 @@ Roles = tuple[tuple[Occurrence, ...], tuple[Occurrence, ...]]
 def _roles(spec: PermutationSpec, group: Group) -> Roles:
     """Places of incoming and of outgoing weights: torch's layers have their outputs on axis 0, their inputs on axis 1.
 
-    Whether the layers of a network are such ones is for the trial to say.
+    A vector is a bias only beside such weights, in their module: others are gains, or biases of other layers. Whether
+    the layers of a network are such ones is for the trial to say.
     """
     places = spec.matched(group)
     incoming = tuple(place for place in places if place.axis == 0)
     outgoing = tuple(place for place in places if place.axis == 1)
-    if group.base or not incoming or not outgoing or len(incoming) + len(outgoing) < len(group.occurrences):
+    weights = {_module(place) for place in incoming if len(spec.tensors[place.tensor].shape) > 1}
+    whole = len(incoming) + len(outgoing) == len(group.occurrences)
+    if group.base or not outgoing or not whole or {_module(place) for place in incoming} != weights or not weights:
         raise SymmetryError(f"units of group {group.name!r} are not those of linear or convolution layers alone")
     return incoming, outgoing
+
+
+def _module(place: Occurrence) -> str:
+    return place.tensor.rpartition(".")[0]
 
 
 def _features(state: State, incoming: Sequence[Occurrence]) -> Tensor:
@@ -143,7 +150,8 @@ def _features(state: State, incoming: Sequence[Occurrence]) -> Tensor:
 def _cosines(vectors: Tensor) -> Tensor:
     norms = vectors.norm(dim=1, keepdim=True)
     unit = vectors / torch.where(norms > 0, norms, 1.0)
-    return unit @ unit.T
+    cosines = unit @ unit.T
+    return ((cosines + cosines.T) / 2).clamp(-1.0, 1.0)
 
 
 def _factors(state: State, roles: Roles, threshold: float) -> Tensor:

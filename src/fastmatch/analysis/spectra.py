@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fastmatch.errors import ModelError, OptionError
 from fastmatch.kernels import Moments
 
 
@@ -28,7 +29,18 @@ def weight_spectrum(weight: Tensor) -> Spectrum:
     """Singular values of a weight, its first axis against all others, in float64.
 
     A kernel of a convolution [out, in, h, w] is a matrix [out, in * h * w] (Zhou et al. 2023, section 5.1, footnote 2).
+
+    Raises
+    ------
+    OptionError
+        The weight has fewer than two axes.
+    ModelError
+        It holds NaN or infinite values.
     """
+    if weight.dim() < 2:
+        raise OptionError(f"received a weight of shape {tuple(weight.shape)}; singular values need two axes")
+    if not weight.isfinite().all():
+        raise ModelError("the weight holds NaN or infinite values, and has no singular values")
     return Spectrum(torch.linalg.svdvals(weight.detach().double().flatten(1)).cpu().numpy())
 
 
@@ -37,7 +49,14 @@ def activation_spectrum(moments: Moments) -> Spectrum:
 
     ``moments`` pair a network with itself. Products are added up in float32 within a batch, so that singular values
     below a few thousandths of the largest are rounding.
+
+    Raises
+    ------
+    ModelError
+        Activations, or products of them, are NaN or infinite.
     """
     gram = moments.linear() * moments.count
+    if not gram.isfinite().all():
+        raise ModelError("activations, or products of them, are NaN or infinite, and have no singular values")
     values = torch.linalg.eigvalsh((gram + gram.T) / 2).flip(0).clamp_min(0.0).sqrt()
     return Spectrum(values.cpu().numpy())

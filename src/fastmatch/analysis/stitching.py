@@ -32,7 +32,8 @@ def cuts(layered: Layered) -> Iterator[tuple[str | None, frozenset[str]]]:
     """Where networks can be stitched, with the entries of the state dict that come from the first.
 
     A network can be cut behind a layer whose features are all that the rest of the network reads: behind every layer
-    of a plain network, and behind the blocks of a residual one.
+    of a plain network, and behind the blocks of a residual one. Pre-norm blocks are not cut: the features of their last
+    layer are the normalisation of the next block, beside which the stream runs on.
     """
     yield None, frozenset()
     seen: set[frozenset[str]] = set()

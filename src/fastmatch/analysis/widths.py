@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fastmatch.errors import ModelError
+from fastmatch.errors import ModelError, OptionError
 from fastmatch.symmetry import PermutationSpec, TensorLayout
 
 State = Mapping[str, Tensor]
@@ -64,7 +64,18 @@ def narrow(spec: PermutationSpec, state: State, kept: Mapping[str, np.ndarray]) 
     ----------
     kept
         Group -> numbers of the units that stay, int64, ascending; groups that are left out stay whole.
+
+    Raises
+    ------
+    SymmetryError
+        There is no such group.
+    OptionError
+        A group has no such unit.
     """
+    for name, units in kept.items():
+        size = spec.group(name).size
+        if len(units) and not 0 <= min(units) <= max(units) < size:
+            raise OptionError(f"group {name!r} has units 0 to {size - 1}, not {min(units)} to {max(units)}")
     result = dict(state)
     for name, layout in spec.tensors.items():
         for axis, size in enumerate(layout.shape):

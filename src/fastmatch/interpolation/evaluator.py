@@ -126,7 +126,7 @@ class Evaluator:
     @contextmanager
     def combinations(self, networks: Sequence[State], rows: int, *, again: bool = False) -> Iterator[Combinations]:
         """Networks made ready for about ``rows`` combinations of them, loaded more than once each if ``again``."""
-        _check_networks(self._module, networks)
+        check_networks(self._module, networks)
         with torch.no_grad(), eval_mode(self._module):
             if self._setup is None:
                 self._setup = self._prepare(Stack([_whole(networks)]).combine([1.0]), self._rows or rows)
@@ -192,7 +192,8 @@ def _whole(networks: Sequence[State]) -> State:
     return next(finite, networks[0])
 
 
-def _check_networks(module: nn.Module, networks: Sequence[State]) -> None:
+def check_networks(module: nn.Module, networks: Sequence[State]) -> None:
+    """Raise ModelError unless all networks have the tensors of ``module``, in their shapes."""
     wanted = {name: tensor.shape for name, tensor in module.state_dict().items()}
     for number, network in enumerate(networks):
         found = {name: tensor.shape for name, tensor in network.items()}
