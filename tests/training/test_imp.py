@@ -163,6 +163,12 @@ def test_levels_of_another_recipe_are_refused(tmp_path, networks) -> None:
         again["level-07"]
 
 
+def test_levels_that_do_not_fit_the_network_are_refused(digits: DataSet, networks) -> None:
+    known = dict(networks)
+    with pytest.raises(CheckpointError, match="'level-00', known before, does not fit the network"):
+        prune_iteratively(initialise("mlp(64, 17, 12, 10, norm=batch)"), digits, RECIPE, PRUNING, known=known)
+
+
 def test_a_level_that_another_took_the_place_of_is_noticed(tmp_path, networks) -> None:
     found = filled(tmp_path / "run", networks, Card(model=MODEL))
     stored = read(tmp_path / "run/level-01.pt")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from fastmatch.data import DataSet, batch_count
-from fastmatch.errors import OptionError
+from fastmatch.errors import CheckpointError, OptionError
 from fastmatch.training.pruning import SCOPES, density, prunable, prune
 from fastmatch.training.recipe import Recipe
 from fastmatch.training.trainer import Snapshot, TrainResult, evaluate, train
@@ -133,6 +133,8 @@ def prune_iteratively(
 
     Raises
     ------
+    CheckpointError
+        A network that is known does not fit ``module``.
     DataError
         The data do not fit the network.
     OptionError
@@ -181,7 +183,7 @@ class _Run:
         name = level_name(number)
         if name in self._known and (number > 0 or not self._rewinds_weights or REWOUND in self._known):
             network = self._known[name]
-            self._module.load_state_dict(network.state_dict)
+            self._load(name, network)
             figures = *evaluate(self._module, self._data.train), *evaluate(self._module, self._data.test)
         else:
             network, result = self._train_dense() if previous is None else self._train_sparse(number, previous)
@@ -190,14 +192,26 @@ class _Run:
         self._tick(number, self._steps if number == 0 else self._steps - self._pruning.rewind)
         return Level(number, density(network.masks) if network.masks else 1.0, network, *figures)
 
+    def _load(self, name: str, network: PrunedNetwork) -> None:
+        wanted, found = (
+            {key: tensor.shape for key, tensor in state.items()}
+            for state in (self._module.state_dict(), network.state_dict)
+        )
+        if odd := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
+            raise CheckpointError(
+                f"{name!r}, known before, does not fit the network: {odd[0]!r} differs; remove it to train it again"
+            )
+        self._module.load_state_dict(network.state_dict)
+
     def _train_dense(self) -> tuple[PrunedNetwork, TrainResult]:
         return self._train(0, self._dense, None, 0)
 
     def _train_sparse(self, number: int, previous: PrunedNetwork) -> tuple[PrunedNetwork, TrainResult]:
+        name = REWOUND if self._rewinds_weights else level_name(number - 1)
         start = self._known[REWOUND] if self._rewinds_weights else previous
         keep = self._pruning.density(number)
         masks = prune(previous.state_dict, keep, scope=self._pruning.scope, masks=previous.masks)
-        self._module.load_state_dict(start.state_dict)
+        self._load(name, start)
         return self._train(number, self._sparse, masks, self._pruning.rewind)
 
     def _train(
