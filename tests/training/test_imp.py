@@ -178,6 +178,22 @@ def test_a_level_that_another_took_the_place_of_is_noticed(tmp_path, networks) -
         found["level-02"]
 
 
+def test_the_damaged_file_is_named_and_not_the_one_after_it(tmp_path, networks) -> None:
+    found = filled(tmp_path / "run", networks, Card(model=MODEL))
+    for damaged, after in (("level-01", "level-02"), ("rewind", "level-00")):
+        (tmp_path / f"run/{damaged}.pt").write_bytes(b"PK damaged")
+        with pytest.raises(CheckpointError, match=f"{damaged}.pt is"):
+            found[after]
+
+
+def test_a_folder_that_cannot_be_made_gets_one_line(tmp_path, networks) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match="it is no folder; choose another"):
+        PruningFolder(tmp_path / "link", Card())
+    with pytest.raises(OutputError, match=r"cannot write the levels to .*: No such file"):
+        PruningFolder(tmp_path / "no/run", Card())["rewind"] = networks["rewind"]
+
+
 def test_a_file_is_no_folder_of_levels(tmp_path) -> None:
     (tmp_path / "run").touch()
     with pytest.raises(OutputError, match="it is a file; choose another"):
