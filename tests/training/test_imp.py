@@ -219,3 +219,9 @@ def test_choices_out_of_range_are_refused(option: str, value, message: str) -> N
 def test_a_step_to_rewind_to_lies_before_the_last(digits: DataSet) -> None:
     with pytest.raises(OptionError, match="step to rewind to 24 is not before the last step 24; choose up to 23"):
         run(digits, replace(PRUNING, rewind=24))
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_levels_that_keep_nothing_are_refused_before_training(digits: DataSet, scope: str) -> None:
+    with pytest.raises(OptionError, match="level 60 would keep none of 1336 weights; choose fewer levels"):
+        run(digits, Pruning(fraction=0.99, levels=60, scope=scope), progress=lambda *_: pytest.fail("it trained"))

@@ -144,7 +144,7 @@ def train(
     for split in ("train", "test"):
         loss, accuracy = getattr(result, f"{split}_loss"), getattr(result, f"{split}_accuracy")
         console.print(f"{split:5}  loss {loss:.4f}  accuracy {100 * accuracy:.2f} %")
-    kept = f", {100 * training.density(masks):.2f} % of weights" if masks else ""
+    kept = f", {100 * training.density(masks, training.twins(module.state_dict())):.2f} % of weights" if masks else ""
     where = device_name(device)
     console.print(f"wrote {output} ({name}{kept}, {source}, {result.steps} steps, {result.seconds:.1f} s on {where})")
     write_json(json_path, asdict(result), seed=seed, device=where)

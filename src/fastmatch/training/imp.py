@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fastmatch.data import DataSet, batch_count
 from fastmatch.errors import CheckpointError, OptionError
-from fastmatch.training.pruning import SCOPES, density, prunable, prune
+from fastmatch.training.pruning import NOTHING, SCOPES, density, prunable, prune, twins
 from fastmatch.training.recipe import Recipe
 from fastmatch.training.trainer import Snapshot, TrainResult, evaluate, train
 
@@ -138,7 +138,8 @@ def prune_iteratively(
     DataError
         The data do not fit the network.
     OptionError
-        Training diverged, there is nothing to prune, or the step to rewind to is not before the last.
+        Training diverged, there is nothing to prune, the last level would keep nothing, or the step to rewind to is not
+        before the last.
 
     References
     ----------
@@ -149,13 +150,26 @@ def prune_iteratively(
         raise OptionError(
             f"step to rewind to {pruning.rewind} is not before the last step {total}; choose up to {total - 1}"
         )
-    if not prunable(module.state_dict()):
-        raise OptionError("the network has no weights to prune: no tensor of two axes or more named 'weight'")
+    _require_weights(module, pruning)
     run = _Run(module.to(device), data.to(device), recipe, pruning, {} if known is None else known, progress)
     levels = [run.level(0, None)]
     for number in range(1, pruning.levels + 1):
         levels.append(run.level(number, levels[-1].network))
     return levels
+
+
+def _require_weights(module: nn.Module, pruning: Pruning) -> None:
+    """Raise OptionError where there is nothing to prune, or the last level keeps nothing."""
+    state = module.state_dict()
+    tied = twins(state)
+    sizes = [state[name].numel() for name in prunable(state) if name not in tied]
+    if not sizes:
+        raise OptionError(NOTHING)
+    keep = pruning.density(pruning.levels)
+    if not any(round(keep * size) for size in ([sum(sizes)] if pruning.scope == "global" else sizes)):
+        raise OptionError(
+            f"level {pruning.levels} would keep none of {sum(sizes)} weights; choose fewer levels or a smaller fraction"
+        )
 
 
 class _Run:
@@ -175,6 +189,7 @@ class _Run:
         # The dense network is on its way to the end when it passes the step that the others go back to.
         self._dense = replace(recipe, save_epochs=(), save_steps=(pruning.rewind,) if self._rewinds_weights else ())
         self._sparse = replace(recipe, save_epochs=(), save_steps=())
+        self._tied = twins(module.state_dict())
         self._progress = progress
         self._steps = recipe.epochs * batch_count(len(data.train), recipe.batch_size)
 
@@ -190,7 +205,7 @@ class _Run:
             figures = result.train_loss, result.train_accuracy, result.test_loss, result.test_accuracy
             self._known[name] = network
         self._tick(number, self._steps if number == 0 else self._steps - self._pruning.rewind)
-        return Level(number, density(network.masks) if network.masks else 1.0, network, *figures)
+        return Level(number, density(network.masks, self._tied) if network.masks else 1.0, network, *figures)
 
     def _load(self, name: str, network: PrunedNetwork) -> None:
         wanted, found = (
@@ -210,7 +225,7 @@ class _Run:
         name = REWOUND if self._rewinds_weights else level_name(number - 1)
         start = self._known[REWOUND] if self._rewinds_weights else previous
         keep = self._pruning.density(number)
-        masks = prune(previous.state_dict, keep, scope=self._pruning.scope, masks=previous.masks)
+        masks = prune(previous.state_dict, keep, scope=self._pruning.scope, masks=previous.masks, tied=self._tied)
         self._load(name, start)
         return self._train(number, self._sparse, masks, self._pruning.rewind)
 
