@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 
 import fastmatch
 from fastmatch import checkpoints, data, training
@@ -55,7 +56,7 @@ class Experiment:
         rewinding: str = "weights",
     ) -> Experiment:
         """From the sizes of a study."""
-        task = Task(model, data_name, recipe, limit)
+        task = Task(model_for(data_name, model), data_name, recipe, limit)
         step = round(rewind_epochs * data.batch_count(len(task.dataset.train), recipe.batch_size))
         pruning = training.Pruning(fraction=fraction, levels=levels, rewind=step, rewinding=rewinding)
         return cls(task, pruning)
@@ -99,6 +100,11 @@ class Experiment:
         return fastmatch.match_activations(spec, task.module(), a, b, examples, similarity="linear").permutation
 
 
+def model_for(data_name: str, model: str) -> str:
+    """The model of a study, for the inputs of the digits where they stand in for MNIST."""
+    return model.replace("784", "64") if data_name == "digits" else model
+
+
 def paired(values: Any, others: Any) -> tuple[float, float]:
     """Mean difference over replicates and its standard error."""
     difference = np.asarray(values, dtype=float) - np.asarray(others, dtype=float)
@@ -125,7 +131,7 @@ def _prune(experiment: Experiment, seed: int) -> tuple[list[training.Level], tra
 
 def _digest(*parts: Any) -> str:
     digest = hashlib.sha256()
-    for part in parts:
+    for part in (str(torch.__version__), *parts):
         if isinstance(part, dict) and all(hasattr(value, "numpy") for value in part.values()):
             for name, tensor in part.items():
                 digest.update(name.encode() + tensor.numpy().tobytes())

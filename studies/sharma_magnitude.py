@@ -17,7 +17,7 @@ import fastmatch
 from fastmatch import plots, training
 from studies import study
 from studies.population import Task
-from studies.pruned import paired
+from studies.pruned import model_for, paired
 
 _SHARED = {
     "fractions": [0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99],
@@ -77,7 +77,8 @@ def main(
 ) -> None:
     """Run the study."""
     recipe = training.Recipe(**sizes.pop("recipe"), save_epochs=epochs[:-1], epochs=epochs[-1])
-    task = Task(data=sizes.pop("data", None) or study.data_name(), recipe=recipe, **sizes)
+    data = sizes.pop("data", None) or study.data_name()
+    task = Task(model=model_for(data, sizes.pop("model")), data=data, recipe=recipe, **sizes)
     found = np.array([heights(task, 2 * n, 2 * n + 1, fractions, alphas) for n in range(replicates)])
     report.keep("barriers [replicates, epochs, unaligned and criteria, fractions, loss and error]", found)
     columns = ["epoch", "weights pruned", "no permutation", *(f"{100 * fraction:g} %" for fraction in fractions)]

@@ -82,6 +82,17 @@ def test_what_is_no_masks_gets_one_line(tmp_path, masks):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "mask",
+    [(torch.ones(2, 2) > 0).to_sparse(), torch.ones(2, 2, device="meta") > 0],
+    ids=["sparse", "meta"],
+)
+def test_masks_without_dense_values_get_one_line(tmp_path, mask):
+    torch.save({"state_dict": STATE, "fastmatch_masks": {"a.weight": mask}}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"mask of 'a.weight' is .*, not a dense tensor"):
+        checkpoints.read(tmp_path / "a.pt")
+
+
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_loaded_network_has_its_masks(tmp_path, suffix):
     state = dict(networks.build("mlp(4, 3, 2)").state_dict())

@@ -120,6 +120,62 @@ def test_the_aligned_network_keeps_its_masks_moved(folder, monkeypatch, capsys):
     assert not same(after.masks, before.masks)
 
 
+FACTORY = """
+import torch
+from fastmatch import load_data, networks
+from torch.utils.data import TensorDataset
+
+def small():
+    return networks.build("mlp(64, 8, 10)")
+
+def wide():
+    return networks.build("mlp(64, 9, 10)")
+
+def data():
+    found = load_data("digits", limit=40)
+    return tuple(TensorDataset(split.inputs, split.labels) for split in (found.train, found.test))
+"""
+
+
+def test_levels_of_another_network_or_of_other_data_are_refused(folder, monkeypatch, capsys):
+    Path("code.py").write_text(FACTORY)
+    common = ["--epochs", "1", "--device", "cpu", "--prune", "0.5", "-o", "a.pt"]
+    arguments = ["train", "code.py:small", "--data", "code.py:data", *common]
+    run(monkeypatch, capsys, *arguments)
+    assert "2 of 2 levels known before" in run(monkeypatch, capsys, *arguments)
+    fails(monkeypatch, capsys, "made with made.model code.py:small, not", "train", "code.py:wide", *arguments[2:])
+    Path("code.py").write_text(FACTORY.replace("split.inputs,", "split.inputs / 2,"))
+    fails(monkeypatch, capsys, "made with made.code", *arguments)
+    Path("code.py").write_text(FACTORY)
+    Path("other.py").write_text(FACTORY)
+    from_other = [*arguments[:3], "other.py:data", *common]
+    run(monkeypatch, capsys, *from_other[:-1], "b.pt")
+    Path("other.py").write_text(FACTORY.replace("split.inputs,", "split.inputs / 2,"))
+    fails(monkeypatch, capsys, "made with made.data_sha256", *from_other[:-1], "b.pt")
+
+
+def test_an_alignment_the_wrong_way_round_or_of_other_networks_is_refused(folder, monkeypatch, capsys):
+    """The files at hand are not those that were aligned, but of the same runs."""
+    for name, seed in zip("abc", "012", strict=True):
+        run(monkeypatch, capsys, "train", MODEL, *SHORT, *PRUNE, "--seed", seed, "-o", f"{name}.pt")
+    for one, other in ("ab", "ba", "cb", "ac"):
+        pair = (f"{one}/level-00.pt", f"{other}/level-00.pt")
+        run(monkeypatch, capsys, "align", *pair, "-o", f"{one}{other}.safetensors")
+
+    def carry(mask, alignment):
+        chosen = ["--mask", mask, "--alignment", f"{alignment}.safetensors", "--rewind", "2"]
+        return ["train", "--from", "b/rewind.pt", *chosen, *SHORT, "-o", "carried.pt"]
+
+    run(monkeypatch, capsys, *carry("a/level-02.pt", "ab"))
+    fails(monkeypatch, capsys, "masks of its a go to its b", *carry("a/level-02.pt", "ba"))
+    fails(monkeypatch, capsys, "a/level-02.pt is of another run than a of cb", *carry("a/level-02.pt", "cb"))
+    fails(monkeypatch, capsys, "b/rewind.pt is of another run than b of ac", *carry("a/level-02.pt", "ac"))
+    # What was trained under masks is still of its run.
+    own = ["train", "--from", "a/rewind.pt", "--mask", "a/level-01.pt", *SHORT, "--rewind", "2", "-o", "again.pt"]
+    run(monkeypatch, capsys, *own)
+    run(monkeypatch, capsys, *carry("again.pt", "ab"))
+
+
 REFUSED = {
     "levels alone": (["--levels", "2"], "--levels is for --prune"),
     "rewind alone": (["--rewind", "2"], "--rewind is for --prune"),

@@ -46,3 +46,6 @@ def test_networks_that_have_no_average_are_refused():
         average([])
     with pytest.raises(ModelError, match="network 1 has other tensors"):
         average([{"w": torch.ones(2)}, {"w": torch.ones(3)}])
+    for other in ({"w": torch.ones(2)}, {"w": torch.ones(2), "n": torch.ones(1, dtype=torch.int64)}):
+        with pytest.raises(ModelError, match="network 1 has other tensors"):
+            average([{"w": torch.ones(2), "n": torch.tensor(3)}, other])

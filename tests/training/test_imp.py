@@ -163,6 +163,12 @@ def test_levels_of_another_recipe_are_refused(tmp_path, networks) -> None:
         again["level-07"]
 
 
+def test_levels_that_do_not_fit_the_network_are_refused(digits: DataSet, networks) -> None:
+    known = dict(networks)
+    with pytest.raises(CheckpointError, match="'level-00', known before, does not fit the network"):
+        prune_iteratively(initialise("mlp(64, 17, 12, 10, norm=batch)"), digits, RECIPE, PRUNING, known=known)
+
+
 def test_a_level_that_another_took_the_place_of_is_noticed(tmp_path, networks) -> None:
     found = filled(tmp_path / "run", networks, Card(model=MODEL))
     stored = read(tmp_path / "run/level-01.pt")
@@ -170,6 +176,22 @@ def test_a_level_that_another_took_the_place_of_is_noticed(tmp_path, networks) -
     write(tmp_path / "run/level-01.pt", changed, stored.card, stored.masks)
     with pytest.raises(CheckpointError, match=r"level-02.pt does not follow from the level before it; remove it"):
         found["level-02"]
+
+
+def test_the_damaged_file_is_named_and_not_the_one_after_it(tmp_path, networks) -> None:
+    found = filled(tmp_path / "run", networks, Card(model=MODEL))
+    for damaged, after in (("level-01", "level-02"), ("rewind", "level-00")):
+        (tmp_path / f"run/{damaged}.pt").write_bytes(b"PK damaged")
+        with pytest.raises(CheckpointError, match=f"{damaged}.pt is"):
+            found[after]
+
+
+def test_a_folder_that_cannot_be_made_gets_one_line(tmp_path, networks) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(OutputError, match="it is no folder; choose another"):
+        PruningFolder(tmp_path / "link", Card())
+    with pytest.raises(OutputError, match=r"cannot write the levels to .*: No such file"):
+        PruningFolder(tmp_path / "no/run", Card())["rewind"] = networks["rewind"]
 
 
 def test_a_file_is_no_folder_of_levels(tmp_path) -> None:
@@ -197,3 +219,9 @@ def test_choices_out_of_range_are_refused(option: str, value, message: str) -> N
 def test_a_step_to_rewind_to_lies_before_the_last(digits: DataSet) -> None:
     with pytest.raises(OptionError, match="step to rewind to 24 is not before the last step 24; choose up to 23"):
         run(digits, replace(PRUNING, rewind=24))
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_levels_that_keep_nothing_are_refused_before_training(digits: DataSet, scope: str) -> None:
+    with pytest.raises(OptionError, match="level 60 would keep none of 1336 weights; choose fewer levels"):
+        run(digits, Pruning(fraction=0.99, levels=60, scope=scope), progress=lambda *_: pytest.fail("it trained"))

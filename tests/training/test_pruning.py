@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from fastmatch import Permutation, trace
 from fastmatch.data import DataSet
 from fastmatch.errors import OptionError, PermutationError
 from fastmatch.training import (
     OPTIMIZERS,
+    Pruning,
     Recipe,
     Snapshot,
     apply_masks,
@@ -15,8 +17,10 @@ from fastmatch.training import (
     initialise,
     prunable,
     prune,
+    prune_iteratively,
     train,
     transport,
+    twins,
 )
 
 MODEL = "mlp(64, 24, 16, 10, norm=layer)"
@@ -33,6 +37,61 @@ def counts(masks) -> dict[str, int]:
 def test_weights_of_layers_are_prunable_and_nothing_else() -> None:
     assert prunable(state()) == ["linear1.weight", "linear2.weight", "linear3.weight"]
     assert prunable(initialise("vgg11(width=1, norm=batch)").state_dict())[:2] == ["conv1.weight", "conv2.weight"]
+
+
+def test_weights_of_attention_and_recurrence_are_prunable_and_norms_of_several_axes_are_not() -> None:
+    module = nn.ModuleDict(
+        {
+            "norm": nn.LayerNorm([4, 8, 8]),
+            "attention": nn.MultiheadAttention(8, 2),
+            "cross": nn.MultiheadAttention(8, 2, kdim=4, vdim=4),
+            "lstm": nn.LSTM(5, 7),
+            "table": nn.Embedding(3, 2),
+        }
+    )
+    assert prunable(module.state_dict()) == [
+        *("attention.in_proj_weight", "attention.out_proj.weight"),
+        *("cross.q_proj_weight", "cross.k_proj_weight", "cross.v_proj_weight", "cross.out_proj.weight"),
+        *("lstm.weight_ih_l0", "lstm.weight_hh_l0", "table.weight"),
+    ]
+    assert prunable(nn.LayerNorm([2, 3]).state_dict()) == []
+
+
+class Tied(nn.Module):
+    """Two of three layers are one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.a = nn.Linear(64, 16), nn.Linear(16, 16)
+        self.b, self.last = nn.Linear(16, 16), nn.Linear(16, 10)
+        self.b.weight = self.a.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1)
+        for layer in (self.first, self.a, self.b):
+            x = layer(x).relu()
+        return self.last(x)
+
+
+@pytest.mark.parametrize("criterion", ["magnitude", "random"])
+@pytest.mark.parametrize("scope", ["global", "layer"])
+def test_tied_weights_are_one_tensor(criterion: str, scope: str) -> None:
+    weights = Tied().state_dict()
+    assert twins(weights) == {"b.weight": "a.weight"}
+    masks = prune(weights, 0.37, criterion=criterion, scope=scope)
+    assert torch.equal(masks["a.weight"], masks["b.weight"])
+    sizes = [64 * 16, 16 * 16, 16 * 10]
+    kept = round(0.37 * sum(sizes)) if scope == "global" else sum(round(0.37 * size) for size in sizes)
+    assert sum(counts(masks).values()) - counts(masks)["b.weight"] == kept
+    assert density(masks, twins(weights)) == kept / sum(sizes)
+
+
+def test_levels_of_a_tied_network_keep_exact_counts(digits: DataSet) -> None:
+    size = 64 * 16 + 16 * 16 + 16 * 10
+    for level in prune_iteratively(Tied(), digits, Recipe(epochs=1), Pruning(fraction=0.6, levels=2)):
+        assert level.density == round(0.4**level.number * size) / size
+        if masks := level.network.masks:
+            assert torch.equal(masks["a.weight"], masks["b.weight"])
 
 
 @pytest.mark.parametrize("criterion", ["magnitude", "random"])

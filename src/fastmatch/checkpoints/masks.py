@@ -24,6 +24,9 @@ def mask_problem(masks: Masks, state: Mapping[str, Tensor]) -> str | None:
     for name, mask in masks.items():
         if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
             return f"the mask of {name!r:.80} is {getattr(mask, 'dtype', type(mask).__name__)}, not torch.bool"
+        if mask.layout != torch.strided or mask.is_meta:
+            where = "on the meta device" if mask.is_meta else mask.layout
+            return f"the mask of {name!r:.80} is {where}, not a dense tensor"
         if not isinstance(state.get(name), Tensor):
             return f"there is a mask of {name!r:.80}, which the network does not have"
         if mask.shape != state[name].shape:

@@ -15,6 +15,7 @@ from fastmatch import checkpoints
 from fastmatch.cli import options
 from fastmatch.cli.inputs import check_tracing, example_inputs, find_data, find_spec, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
+from fastmatch.cli.sparse import lineage_of
 from fastmatch.devices import device_name
 from fastmatch.errors import OptionError
 from fastmatch.training import transport
@@ -132,10 +133,11 @@ def _barrier_command(alignment: str) -> str:
     return shlex.join(["fastmatch", "barrier", *named, "--alphas", "25"])
 
 
-def _origin(network: fastmatch.Checkpoint, output: str) -> dict[str, str]:
-    """Path, relative to the alignment where it can be, and digest of a checkpoint."""
+def _origin(network: fastmatch.Checkpoint, output: str) -> dict[str, str | None]:
+    """Path, relative to the alignment where it can be, digest, and lineage of a checkpoint."""
     folder = Path(output).resolve().parent
-    return {"path": os.path.relpath(Path(network.path).resolve(), folder), "sha256": network.sha256}
+    path = os.path.relpath(Path(network.path).resolve(), folder)
+    return {"path": path, "sha256": network.sha256, "lineage": lineage_of(network.card)}
 
 
 def _report(match: fastmatch.Match, certificate: fastmatch.Certificate, inputs: str, device: torch.device) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +14,7 @@ from torch import Tensor, nn
 
 import fastmatch
 from fastmatch import checkpoints, files, training
+from fastmatch.cli.inputs import data_facts
 from fastmatch.cli.output import console, progress, table, write_json
 from fastmatch.devices import device_name
 from fastmatch.errors import OptionError
@@ -51,11 +55,34 @@ def find_masks(
     if alignment is None:
         return stored.masks
     permutation = fastmatch.Permutation.load(alignment)
-    sides = {side: permutation.metadata.get(side) for side in ("a", "b")}
-    digests = {side: origin.get("sha256") if isinstance(origin, dict) else None for side, origin in sides.items()}
-    if stored.sha256 == digests["b"] or (parent is not None and parent.sha256 == digests["a"]):
-        raise OptionError(f"{alignment} lines b up with a: masks of its a go to its b; align the other way round")
+    _check_sides(alignment, permutation.metadata, {"a": stored} | ({"b": parent} if parent else {}))
     return training.transport(stored.masks, permutation.invert())
+
+
+def _check_sides(
+    alignment: str,
+    metadata: Mapping[str, Any],
+    networks: Mapping[str, checkpoints.StoredCheckpoint | fastmatch.Checkpoint],
+) -> None:
+    """Refuse masks of another network than the alignment's a, or for another than its b, as far as the files tell."""
+    same = {}
+    for side, network in networks.items():
+        facts = {"sha256": network.sha256, "lineage": lineage_of(network.card)}
+        same[side] = {name: _agree(facts, metadata.get(name)) for name in ("a", "b")}
+        here, there = (same[side][name] for name in ("ab" if side == "a" else "ba"))
+        if any(there[name] and not here[name] for name in facts):
+            raise OptionError(f"{alignment} lines b up with a: masks of its a go to its b; align the other way round")
+    for side, network in networks.items():
+        if same[side][side]["lineage"] is False and not same[side][side]["sha256"]:
+            raise OptionError(
+                f"{network.path} is of another run than {side} of {alignment}; align networks of the runs you mean"
+            )
+
+
+def _agree(facts: Mapping[str, str | None], known: Any) -> dict[str, bool | None]:
+    """Which facts a side of an alignment shares; None where one is not known."""
+    found = {name: known.get(name) if isinstance(known, dict) else None for name in facts}
+    return {name: None if None in (value, found[name]) else value == found[name] for name, value in facts.items()}
 
 
 def prune_levels(
@@ -64,15 +91,17 @@ def prune_levels(
     recipe: training.Recipe,
     pruning: training.Pruning,
     card: checkpoints.Card,
-    origin: dict[str, Any],
+    started: dict[str, Any],
     output: str,
     json_path: str | None,
     device: torch.device,
 ) -> None:
     """Prune level by level into the folder OUT, without suffix, and write the last level to OUT."""
     about = {name: value for name, value in asdict(pruning).items() if name != "levels"}
-    made = {**origin, "torch": str(torch.__version__), "device": device_name(device)}
-    card = replace(card, extra={**card.extra, "pruning": about, "made": made})
+    made = {**started, "torch": str(torch.__version__), "device": device_name(device)}
+    extra = dict(card.extra)
+    extra |= {"pruning": about, "made": made, "lineage": extra.pop("lineage")}  # last: any difference changes it
+    card = replace(card, extra=extra)
     known = training.PruningFolder(Path(output).with_suffix(""), card, Path(output).suffix)
     before = sum(name.startswith("level-") for name in known)
     with progress("training levels") as tick:
@@ -93,6 +122,25 @@ def prune_levels(
     )
 
 
-def digest(source: str) -> str:
-    """Digest of a file of data; the name itself where it is none, as that of built-in data is."""
-    return files.sha256(source) if Path(source).is_file() else source
+def origin(model: str, module: nn.Module, dataset: fastmatch.DataSet, limit: int | None) -> dict[str, Any]:
+    """What a run starts from, beside its recipe: the network, its code where that is a file, its weights, the data."""
+    code = Path(model.partition(".py:")[0] + ".py")
+    weights = hashlib.sha256()
+    for name, tensor in module.state_dict().items():
+        # A view as bytes, since numpy does not know every dtype.
+        content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+        weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + content)
+    sha256 = files.sha256(code) if ".py:" in model and code.is_file() else None
+    return {"model": model, "code": sha256, "start": weights.hexdigest(), **data_facts(dataset, limit)}
+
+
+def lineage(origin: Mapping[str, Any], recipe: training.Recipe) -> str:
+    """Hex SHA-256 of a run: all its files carry it, however many snapshots it saves."""
+    chosen = asdict(replace(recipe, save_epochs=(), save_steps=()))
+    return hashlib.sha256(json.dumps([origin, chosen], sort_keys=True).encode()).hexdigest()
+
+
+def lineage_of(card: checkpoints.Card | None) -> str | None:
+    """Lineage that a card tells."""
+    found = card.extra.get("lineage") if card else None
+    return found if isinstance(found, str) else None

@@ -126,23 +126,25 @@ def train(
     if source is None:
         raise click.UsageError("say what to train on with --data, for example --data digits")
     dataset = fastmatch.load_data(source, limit=limit, data_dir=data_dir, label_noise=label_noise)
+    started = sparse.origin(name, module, dataset, limit)
+    # Training under masks goes on with a network of a run, whose units stay where they are.
+    run = (sparse.lineage_of(start.card) if start and masks else None) or sparse.lineage(started, chosen)
     about = {"recipe": asdict(chosen), "limit": limit, "label_noise": label_noise, "from": parent}
     card = checkpoints.Card(
         model=name if fastmatch.networks.is_builtin(name) else None,
         data=source if fastmatch.is_builtin_data(source) else None,
         init_seed=None if parent else chosen.init_seed,
         order_seed=chosen.order_seed,
-        extra=about | ({"mask": mask, "alignment": alignment} if mask else {}),
+        extra=about | ({"mask": mask, "alignment": alignment} if mask else {}) | {"lineage": run},
     )
     if pruning:
-        origin = {"from": start.sha256 if start else None, "data": sparse.digest(source)}
-        sparse.prune_levels(module, dataset, chosen, pruning, card, origin, output, json_path, device)
+        sparse.prune_levels(module, dataset, chosen, pruning, card, started, output, json_path, device)
         return
     result = _train(module, dataset, chosen, card, masks, asked.rewind or 0, output, device)
     for split in ("train", "test"):
         loss, accuracy = getattr(result, f"{split}_loss"), getattr(result, f"{split}_accuracy")
         console.print(f"{split:5}  loss {loss:.4f}  accuracy {100 * accuracy:.2f} %")
-    kept = f", {100 * training.density(masks):.2f} % of weights" if masks else ""
+    kept = f", {100 * training.density(masks, training.twins(module.state_dict())):.2f} % of weights" if masks else ""
     where = device_name(device)
     console.print(f"wrote {output} ({name}{kept}, {source}, {result.steps} steps, {result.seconds:.1f} s on {where})")
     write_json(json_path, asdict(result), seed=seed, device=where)

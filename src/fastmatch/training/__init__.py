@@ -4,7 +4,7 @@ from fastmatch.training.averaging import average, running_averages
 from fastmatch.training.folder import PruningFolder
 from fastmatch.training.imp import REWINDINGS, Level, PrunedNetwork, Pruning, prune_iteratively
 from fastmatch.training.initialisation import initialise
-from fastmatch.training.pruning import SCOPES, apply_masks, density, prunable, prune, transport
+from fastmatch.training.pruning import SCOPES, apply_masks, density, prunable, prune, transport, twins
 from fastmatch.training.recipe import INITS, OPTIMIZERS, SCHEDULES, Recipe
 from fastmatch.training.trainer import Snapshot, TrainResult, evaluate, train
 
@@ -32,4 +32,5 @@ __all__ = [
     "running_averages",
     "train",
     "transport",
+    "twins",
 ]

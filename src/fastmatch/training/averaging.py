@@ -34,12 +34,15 @@ def running_averages(states: Iterable[Mapping[str, Tensor]]) -> Iterator[dict[st
     Izmailov et al. 2018, algorithm 1; Kalaivanan 2023, sections 3.4 and 4.3.
     """
     sums: dict[str, Tensor] = {}
+    first: dict[str, tuple[torch.Size, bool]] = {}
     for number, state in enumerate(states):
-        shapes = {name: tensor.shape for name, tensor in state.items() if tensor.is_floating_point()}
-        if number and shapes != {name: total.shape for name, total in sums.items()}:
+        form = {name: (tensor.shape, tensor.is_floating_point()) for name, tensor in state.items()}
+        first = first or form
+        if form != first:
             raise ModelError(f"network {number} has other tensors than the first; average networks of one architecture")
-        for name in shapes:
-            sums[name] = state[name].to(torch.float64, copy=True) + sums.get(name, 0.0)
+        for name, (_, floating) in form.items():
+            if floating:
+                sums[name] = state[name].to(torch.float64, copy=True) + sums.get(name, 0.0)
         yield {name: _like(tensor, sums, name, number + 1) for name, tensor in state.items()}
 
 

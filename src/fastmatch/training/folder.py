@@ -33,15 +33,16 @@ class PruningFolder(MutableMapping[str, PrunedNetwork]):
     Raises
     ------
     OutputError
-        ``folder`` is a file.
+        ``folder`` is a file, or cannot be made.
     CheckpointError
         When a network is asked for or written: its file is damaged, or one of another run.
     """
 
     def __init__(self, folder: str | os.PathLike[str], card: Card, suffix: str = ".pt") -> None:
         self._folder, self._card, self._suffix = Path(folder), card, suffix
-        if self._folder.is_file():
-            raise OutputError(f"cannot write the levels to {folder}: it is a file; choose another --output")
+        if os.path.lexists(folder) and not self._folder.is_dir():  # found out before the dense network is trained
+            what = "it is a file" if self._folder.is_file() else "it is no folder"
+            raise OutputError(f"cannot write the levels to {folder}: {what}; choose another --output")
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a file, of whatever run."""
@@ -56,12 +57,20 @@ class PruningFolder(MutableMapping[str, PrunedNetwork]):
         found = stored.card or Card()
         self._require_same(path, found)
         if found.extra.get("follows") != self._before(name):
+            before = self._name_before(name)
+            if before is not None:
+                self.get(before)  # where that one is damaged, it is named
             raise CheckpointError(f"{path} does not follow from the level before it; remove it to train it again")
         return PrunedNetwork(stored.state_dict, stored.masks, found.step or 0, found.epoch or 0)
 
     def __setitem__(self, name: str, network: PrunedNetwork) -> None:
         """Write a network, over none but one of the same run."""
-        self._folder.mkdir(exist_ok=True)
+        try:
+            self._folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write the levels to {self._folder}: {error.strerror}; choose another --output"
+            ) from error
         path = self._path(name)
         if path.is_file():
             self._require_same(path, read(path).card or Card())
@@ -85,11 +94,14 @@ class PruningFolder(MutableMapping[str, PrunedNetwork]):
 
     def _before(self, name: str) -> str | None:
         """Digest of the file that a network follows from."""
+        before = self._name_before(name)
+        return files.sha256(self._path(before)) if before is not None and before in self else None
+
+    def _name_before(self, name: str) -> str | None:
         if name == REWOUND:
             return None
         number = int(name.rpartition("-")[2])
-        path = self._path(level_name(number - 1) if number else REWOUND)
-        return files.sha256(path) if path.is_file() else None
+        return level_name(number - 1) if number else REWOUND
 
     def _require_same(self, path: Path, found: Card) -> None:
         there, wanted = _facts(found), _facts(self._card)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from fastmatch.data import DataSet, batch_count
-from fastmatch.errors import OptionError
-from fastmatch.training.pruning import SCOPES, density, prunable, prune
+from fastmatch.errors import CheckpointError, OptionError
+from fastmatch.training.pruning import NOTHING, SCOPES, density, prunable, prune, twins
 from fastmatch.training.recipe import Recipe
 from fastmatch.training.trainer import Snapshot, TrainResult, evaluate, train
 
@@ -133,10 +133,13 @@ def prune_iteratively(
 
     Raises
     ------
+    CheckpointError
+        A network that is known does not fit ``module``.
     DataError
         The data do not fit the network.
     OptionError
-        Training diverged, there is nothing to prune, or the step to rewind to is not before the last.
+        Training diverged, there is nothing to prune, the last level would keep nothing, or the step to rewind to is not
+        before the last.
 
     References
     ----------
@@ -147,13 +150,26 @@ def prune_iteratively(
         raise OptionError(
             f"step to rewind to {pruning.rewind} is not before the last step {total}; choose up to {total - 1}"
         )
-    if not prunable(module.state_dict()):
-        raise OptionError("the network has no weights to prune: no tensor of two axes or more named 'weight'")
+    _require_weights(module, pruning)
     run = _Run(module.to(device), data.to(device), recipe, pruning, {} if known is None else known, progress)
     levels = [run.level(0, None)]
     for number in range(1, pruning.levels + 1):
         levels.append(run.level(number, levels[-1].network))
     return levels
+
+
+def _require_weights(module: nn.Module, pruning: Pruning) -> None:
+    """Raise OptionError where there is nothing to prune, or the last level keeps nothing."""
+    state = module.state_dict()
+    tied = twins(state)
+    sizes = [state[name].numel() for name in prunable(state) if name not in tied]
+    if not sizes:
+        raise OptionError(NOTHING)
+    keep = pruning.density(pruning.levels)
+    if not any(round(keep * size) for size in ([sum(sizes)] if pruning.scope == "global" else sizes)):
+        raise OptionError(
+            f"level {pruning.levels} would keep none of {sum(sizes)} weights; choose fewer levels or a smaller fraction"
+        )
 
 
 class _Run:
@@ -173,6 +189,7 @@ class _Run:
         # The dense network is on its way to the end when it passes the step that the others go back to.
         self._dense = replace(recipe, save_epochs=(), save_steps=(pruning.rewind,) if self._rewinds_weights else ())
         self._sparse = replace(recipe, save_epochs=(), save_steps=())
+        self._tied = twins(module.state_dict())
         self._progress = progress
         self._steps = recipe.epochs * batch_count(len(data.train), recipe.batch_size)
 
@@ -181,23 +198,35 @@ class _Run:
         name = level_name(number)
         if name in self._known and (number > 0 or not self._rewinds_weights or REWOUND in self._known):
             network = self._known[name]
-            self._module.load_state_dict(network.state_dict)
+            self._load(name, network)
             figures = *evaluate(self._module, self._data.train), *evaluate(self._module, self._data.test)
         else:
             network, result = self._train_dense() if previous is None else self._train_sparse(number, previous)
             figures = result.train_loss, result.train_accuracy, result.test_loss, result.test_accuracy
             self._known[name] = network
         self._tick(number, self._steps if number == 0 else self._steps - self._pruning.rewind)
-        return Level(number, density(network.masks) if network.masks else 1.0, network, *figures)
+        return Level(number, density(network.masks, self._tied) if network.masks else 1.0, network, *figures)
+
+    def _load(self, name: str, network: PrunedNetwork) -> None:
+        wanted, found = (
+            {key: tensor.shape for key, tensor in state.items()}
+            for state in (self._module.state_dict(), network.state_dict)
+        )
+        if odd := sorted(key for key in wanted.keys() | found.keys() if wanted.get(key) != found.get(key)):
+            raise CheckpointError(
+                f"{name!r}, known before, does not fit the network: {odd[0]!r} differs; remove it to train it again"
+            )
+        self._module.load_state_dict(network.state_dict)
 
     def _train_dense(self) -> tuple[PrunedNetwork, TrainResult]:
         return self._train(0, self._dense, None, 0)
 
     def _train_sparse(self, number: int, previous: PrunedNetwork) -> tuple[PrunedNetwork, TrainResult]:
+        name = REWOUND if self._rewinds_weights else level_name(number - 1)
         start = self._known[REWOUND] if self._rewinds_weights else previous
         keep = self._pruning.density(number)
-        masks = prune(previous.state_dict, keep, scope=self._pruning.scope, masks=previous.masks)
-        self._module.load_state_dict(start.state_dict)
+        masks = prune(previous.state_dict, keep, scope=self._pruning.scope, masks=previous.masks, tied=self._tied)
+        self._load(name, start)
         return self._train(number, self._sparse, masks, self._pruning.rewind)
 
     def _train(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,17 +17,46 @@ CRITERIA = ("magnitude", "random")
 SCOPES = ("global", "layer")
 
 
-def prunable(state: Mapping[str, Tensor]) -> list[str]:
-    """Names of the tensors that pruning may touch: weights of linear, convolution and embedding layers.
+_WEIGHT = re.compile(r"weight|in_proj_weight|[qkv]_proj_weight|weight_(ih|hh|hr)(_.*)?")
+NOTHING = "the network has no weights to prune: no weight of a layer has two axes or more"
 
-    These are the floating-point tensors with two axes or more whose name ends in ``weight``; biases, norms and
-    statistics are never pruned.
+
+def prunable(state: Mapping[str, Tensor]) -> list[str]:
+    """Names of the tensors that pruning may touch: weights of linear, convolution, embedding and other layers.
+
+    These are the floating-point tensors with two axes or more that layers of torch call ``weight``; attention
+    ``in_proj_weight``, or ``q_proj_weight`` and so on; recurrent layers ``weight_ih_l0``, ``weight_hh_l0`` and so on.
+    Biases, norms and statistics are never pruned: a weight whose bias has its shape scales, as that of a norm over
+    several axes. Only such a norm without bias cannot be told by names and shapes.
     """
     return [
         name
         for name, tensor in state.items()
-        if tensor.ndim >= 2 and tensor.is_floating_point() and name.rpartition(".")[2] == "weight"
+        if tensor.ndim >= 2 and tensor.is_floating_point() and _is_weight(name, tensor, state)
     ]
+
+
+def _is_weight(name: str, tensor: Tensor, state: Mapping[str, Tensor]) -> bool:
+    layer, _, last = name.rpartition(".")
+    bias = state.get(f"{layer}.bias" if layer else "bias")
+    return _WEIGHT.fullmatch(last) is not None and (bias is None or bias.shape != tensor.shape)
+
+
+def twins(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Tied weights: the prunable tensors that are another one before them, in the same memory, by their names.
+
+    Copies of a network, and files, do not tell: ask ``module.state_dict()``.
+    """
+    first: dict[Any, str] = {}
+    found = {}
+    for name in prunable(state):
+        tensor = state[name]
+        if tensor.is_meta or tensor.numel() == 0:
+            continue
+        earlier = first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.device), name)
+        if earlier != name:
+            found[name] = earlier
+    return found
 
 
 def prune(
@@ -36,8 +67,11 @@ def prune(
     scope: str = "global",
     masks: Masks | None = None,
     seed: int = 0,
+    tied: Mapping[str, str] | None = None,
 ) -> dict[str, Tensor]:
     """Masks that keep ``round(density * n)`` of the n :func:`prunable` weights, halves rounded to even.
+
+    Tied weights count once, and get one mask.
 
     Parameters
     ----------
@@ -54,6 +88,9 @@ def prune(
     masks
         What earlier pruning kept: the rest stays pruned, so that the masks returned lie inside these.
 
+    tied
+        What :func:`twins` says of the network; by default, of ``state``.
+
     Returns
     -------
     dict
@@ -69,7 +106,8 @@ def prune(
     Sharma et al. 2024, appendix A, step 2; Frankle and Carbin 2019.
     """
     _check(state, density, criterion, scope, masks)
-    names = prunable(state)
+    tied = twins(state) if tied is None else tied
+    names = [name for name in prunable(state) if name not in tied]
     generator = torch.Generator().manual_seed(seed)
     scores = {
         name: state[name].detach().abs().double()
@@ -78,9 +116,11 @@ def prune(
         for name in names
     }
     for name, mask in (masks or {}).items():
-        scores[name] = scores[name].masked_fill(~mask.to(scores[name].device), -1.0)  # below every magnitude
+        first = tied.get(name, name)
+        scores[first] = scores[first].masked_fill(~mask.to(scores[first].device), -1.0)  # below every magnitude
     groups = [names] if scope == "global" else [[name] for name in names]
-    return {name: mask for group in groups for name, mask in _largest(group, scores, density).items()}
+    found = {name: mask for group in groups for name, mask in _largest(group, scores, density).items()}
+    return found | {name: found[first].clone() for name, first in tied.items()}
 
 
 def _largest(names: list[str], scores: Mapping[str, Tensor], density: float) -> dict[str, Tensor]:
@@ -103,7 +143,7 @@ def _check(state: Mapping[str, Tensor], density: float, criterion: str, scope: s
             raise OptionError(f"unknown {option} {value!r}; choose one of {', '.join(known)}")
     names = prunable(state)
     if not names:
-        raise OptionError("the network has no weights to prune: no tensor of two axes or more named 'weight'")
+        raise OptionError(NOTHING)
     if masks is None:
         return
     if problem := mask_problem(masks, state):
@@ -129,9 +169,10 @@ def apply_masks(masks: Masks, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def density(masks: Masks) -> float:
-    """Fraction of the masked tensors' weights that are kept."""
-    return sum(int(mask.sum()) for mask in masks.values()) / sum(mask.numel() for mask in masks.values())
+def density(masks: Masks, tied: Mapping[str, str] | None = None) -> float:
+    """Fraction of the masked tensors' weights that are kept; those that :func:`twins` names as ``tied`` count once."""
+    counted = [mask for name, mask in masks.items() if name not in (tied or {})]
+    return sum(int(mask.sum()) for mask in counted) / sum(mask.numel() for mask in counted)
 
 
 def transport(masks: Masks, permutation: Permutation) -> dict[str, Tensor]:
