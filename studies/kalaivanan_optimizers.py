@@ -1,6 +1,6 @@
 """Networks of different optimisers and initial weights in one matrix: Kalaivanan 2023, section 5.2.
 
-Tables 5.2 (moons) and 5.3 (CIFAR-10), figures 5.4 to 5.9. Width 512 on moons, AdamW and RMSprop from Kaiming normal and uniform weights;
+Tables 5.2 and 5.3, figures 5.4 to 5.9. Width 512 on moons, AdamW and RMSprop from Kaiming normal and uniform weights;
 and four-layer networks on images (CIFAR-10 in the thesis and at full size) by AdamW, SGD, RMSprop and Adagrad.
 Published: not all wide networks are connected up to permutation; those of AdamW are among themselves more than those of
 RMSprop; which network is the reference changes little, and aligning each pair by itself does not always help.
