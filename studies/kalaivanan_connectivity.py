@@ -63,9 +63,9 @@ def main(report: study.Report, networks: int, widths: Sequence[int], epochs: int
         report.say(
             f"{title}: the median epsilon as they are is largest at width {list(found)[wide]} ({naive[wide]:.3f}) "
             f"and {naive[-1]:.3f} at width {max(found)}; aligned it is {aligned[-1]:.4f} there. Alignment lowers the "
-            f"median at {lower} of {len(found)} widths (published: at all, but for width 2 on MNIST). "
-            f"Falling to less than half with width came out: as they are "
-            f"{_yes(naive[-1] < naive[wide] / 2)}, aligned {_yes(aligned[-1] < aligned.max() / 2)}."
+            f"median at {lower} of {len(found)} widths (published: at all). "
+            f"That it falls with the width (to less than half of its largest value at the largest width) came out: as "
+            f"they are {_yes(naive[-1] < naive[wide] / 2)}, aligned {_yes(aligned[-1] < aligned.max() / 2)}."
         )
     path = report.picture("boxes", "Epsilon of the test loss over all pairs, as they are and aligned.")
     plots.draw_boxes(boxes, path, xlabel="width", ylabel="epsilon")

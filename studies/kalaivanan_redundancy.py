@@ -24,6 +24,7 @@ from studies.population import State, Task
 SMALL = {"networks": 8, "widths": WIDTHS}
 FULL = {"networks": 50, "widths": WIDTHS}
 THRESHOLD = 0.99
+MOST = 0.7  # Of the widths: where epsilon rises at more, it counts as rising.
 # Units left, test loss before and after (table 5.1).
 PUBLISHED = {
     2: (2, 0.285, 0.285),
@@ -137,7 +138,7 @@ def main(report: study.Report, networks: int, widths: Sequence[int]) -> None:
     report.say(
         f"Median epsilon at width {widths[-1]}: {medians['trained'][-1]:.3f} before, {medians['merged'][-1]:.3f} after "
         f"merging; it rises at {above} of {len(widths)} widths. That naive averages lose more once redundancy is gone "
-        f"came out: {'yes' if above > 0.7 * len(widths) else 'no'}."
+        f"(at more than {MOST:.0%} of the widths) came out: {'yes' if above > MOST * len(widths) else 'no'}."
     )
 
 

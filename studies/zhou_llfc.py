@@ -107,14 +107,15 @@ def conclude(report: study.Report, setting: str, pairs: dict[str, Features]) -> 
     )
     independent = float(1 - cosines.pop("independent").mean())
     for name, values in cosines.items():
+        near = np.mean(abs(scales[name] - 1) <= NEAR)
         apart = float(1 - values.mean())
         close = values.min() >= CLOSE and apart <= PART * independent
         report.say(
             f"{setting}, {name}: cosine at least {values.min():.3f} in every layer; distance from 1 is {apart:.4f} on "
             f"average, {100 * apart / independent:.1f} % of that of independent networks ({independent:.4f}): "
-            f"{'as published' if close else 'NOT as published'}. c is {scales[name].min():.2f} at least and "
-            f"{scales[name].max():.2f} at most, in {np.mean(abs(scales[name] - 1) <= NEAR):.0%} of the layers within "
-            f"{NEAR} of 1."
+            f"{'as published' if close else 'NOT as published'} (at least {CLOSE} everywhere, at most {PART:.0%} of "
+            f"theirs). c is {scales[name].min():.2f} at least and {scales[name].max():.2f} at most, in {near:.0%} of "
+            f"the layers within {NEAR} of 1: {'as published' if near > 0.5 else 'NOT as published'} (in most)."
         )
 
 

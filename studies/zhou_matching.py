@@ -25,6 +25,7 @@ from studies.zhou_pairs import INPUTS, Setting
 SMALL = {"widths": (32, 128, 512), "epochs": (0, 1, 6), "examples": 5_000}
 FULL = {"widths": (32, 128, 512, 2048), "epochs": (0, 1, 5, 60), "examples": 60_000}
 
+LOW = 0.125  # Of the width: below this a stable rank counts as low; that of a random square matrix is about 0.25.
 METHODS = ("none", "weight", "activation")
 WORDS = {True: "as published", False: "NOT as published"}
 
@@ -113,8 +114,9 @@ def conclude_objectives(report: study.Report, rows: dict[str, list[float]]) -> N
     for name, own in (("weight", weights), ("activation", inputs)):
         holds = commute[name] < commute["none"] and own[name] < own["none"]
         report.say(
-            f"{name.capitalize()} matching lowers the distance of its own factor from {own['none']:.3f} to "
-            f"{own[name]:.3f} and commutativity from {commute['none']:.3f} to {commute[name]:.3f}: {WORDS[holds]}."
+            f"{name.capitalize()} matching takes the distance of its own factor from {own['none']:.3f} to "
+            f"{own[name]:.3f} and commutativity from {commute['none']:.3f} to {commute[name]:.3f}. Both lower: "
+            f"{WORDS[holds]}."
         )
 
 
@@ -132,12 +134,14 @@ def conclude_ranks(
     active = float(np.mean([layer.activations[0].stable_rank for layer in inner])) / wide
     report.say(
         f"Stable ranks as parts of the width, after {late} epochs at width {wide}: weights {mean[wide, late]:.3f}, "
-        f"activations {active:.4f}: {WORDS[mean[wide, late] < 0.5 and active < 0.5]}, of low rank."
+        f"activations {active:.4f}. Both of low rank, below {LOW} where random "
+        f"square weights have 0.25: {WORDS[max(mean[wide, late], active) < LOW]}."
     )
     smaller = mean[wide, late] < mean[narrow, late], mean[wide, late] < mean[wide, early]
     report.say(
-        f"That of the weights is {mean[narrow, late]:.3f} at width {narrow}: {WORDS[smaller[0]]}, smaller in wide "
-        f"networks; and {mean[wide, early]:.3f} after {early} epochs: {WORDS[smaller[1]]}, smaller after training."
+        f"That of the weights is {mean[narrow, late]:.3f} at width {narrow}; smaller in wide networks: "
+        f"{WORDS[smaller[0]]}. It is {mean[wide, early]:.3f} after {early} epochs; smaller after training: "
+        f"{WORDS[smaller[1]]}."
     )
 
 
@@ -147,7 +151,8 @@ def conclude_barriers(report: study.Report, rows: list[list[float]]) -> None:
     holds = wide[4] < narrow[4] and wide[7] < narrow[7]
     report.say(
         f"After weight matching commutativity is {narrow[4]:.3f} at width {narrow[0]} and {wide[4]:.3f} at width "
-        f"{wide[0]}, and the error barrier {narrow[7]:.1f} % and {wide[7]:.1f} %: {WORDS[holds]}."
+        f"{wide[0]}, and the error barrier {narrow[7]:.1f} % and {wide[7]:.1f} %. Both smaller in wide "
+        f"networks: {WORDS[holds]}."
     )
 
 

@@ -83,12 +83,16 @@ def conclude(report: study.Report, setting: str, pairs: dict[str, FeaturePair]) 
             continue
         add, commute, weights, inputs = summary(pair)
         holds = add <= PART * additivity
-        report.say(f"{setting}, {name}: ReLU is off by {add:.4f}, for independent networks by {additivity:.4f}: "
-                   f"{WORDS[holds]}.")  # fmt: skip
-        holds = commute <= PART * min(weights, inputs, commutativity)
         report.say(
-            f"{setting}, {name}: layers commute up to {commute:.4f}, while weights differ by {weights:.3f} and "
-            f"inputs by {inputs:.3f}; those of independent networks up to {commutativity:.3f}: {WORDS[holds]}."
+            f"{setting}, {name}: ReLU is {add:.4f} from additive, {add / additivity:.0%} of the {additivity:.4f} of "
+            f"independent networks: {WORDS[holds]} (at most {PART:.0%})."
+        )
+        least = min(weights, inputs, commutativity)
+        holds = commute <= PART * least
+        report.say(
+            f"{setting}, {name}: layers are {commute:.4f} from commuting, while weights differ by {weights:.3f} and "
+            f"inputs by {inputs:.3f}, and the layers of independent networks are {commutativity:.3f} from it: "
+            f"{commute / least:.0%} of the least of the three, {WORDS[holds]} (at most {PART:.0%})."
         )
 
 
