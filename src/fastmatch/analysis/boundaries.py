@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from fastmatch.analysis.layers import find_layers
 from fastmatch.errors import ModelError, OptionError
 from fastmatch.interpolation.evaluator import check_networks
-from fastmatch.interpolation.forward import float_type, forward
+from fastmatch.interpolation.forward import forward
 from fastmatch.interpolation.layers import arguments, reads_input
 from fastmatch.interpolation.stack import Stack
-from fastmatch.symmetry import eval_mode
+from fastmatch.symmetry import eval_mode, float_type
 
 
 @dataclass(frozen=True)
@@ -118,9 +118,7 @@ def _first_layer(module: nn.Module, inputs: Tensor) -> tuple[str, str | None]:
     node = layered.layers[0].node
     weight, bias = (*arguments(node)[1:3], None)[:2] if node is not None else (None, None)
     if node is None or not reads_input(node, given) or (bias is not None and bias not in names):
-        raise ModelError(
-            f"{type(module).__name__} begins with other than a linear layer of two inputs; lines need one"
-        )
+        raise ModelError(f"{type(module).__name__} begins with other than a linear layer of two inputs; lines need one")
     return names[weight], None if bias is None else names[bias]
 
 

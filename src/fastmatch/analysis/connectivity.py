@@ -15,7 +15,7 @@ from fastmatch.data import Split
 from fastmatch.devices import full_float32
 from fastmatch.errors import ModelError
 from fastmatch.kernels import Moments
-from fastmatch.symmetry import GraphRunner
+from fastmatch.symmetry import GraphRunner, float_type
 
 State = Mapping[str, Tensor]
 Values = Mapping[str, Tensor]
@@ -151,7 +151,7 @@ def _batches(
     runner: GraphRunner, states: Sequence[State], data: Split, batch_size: int
 ) -> Iterator[tuple[Values, ...]]:
     """Values of the tapped nodes of all networks, batch by batch."""
-    dtype = next((t.dtype for t in states[0].values() if t.is_floating_point()), torch.float32)
+    dtype = float_type(states[0])
     for inputs, _ in data.batches(batch_size):
         yield tuple(runner.activations(state, (inputs.to(dtype),)) for state in states)
 

@@ -129,7 +129,7 @@ class _Finder:
         for node in self._nodes:
             if node.op == "call_function" and _holds_tensors(node) and self._data.intersection(node.all_input_nodes):
                 self._data.add(node)
-        self._uses = _uses(self._names, self._data, self._place, _tied(module))
+        self._uses = _uses(self._names, self._data, self._place, tied_names(module))
 
     def find(self) -> Iterator[Layer]:
         """Layers in order, then the outputs where they are none of the layers' features."""
@@ -212,7 +212,7 @@ def _holds_tensors(node: fx.Node) -> bool:
     return isinstance(value, Tensor) or (isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value))
 
 
-def _tied(module: nn.Module) -> dict[str, list[str]]:
+def tied_names(module: nn.Module) -> dict[str, list[str]]:
     """Names of the entries of the state dict that are one tensor, for each of its names."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     state = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}

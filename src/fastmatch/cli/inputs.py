@@ -74,9 +74,14 @@ def network_facts(digests: Iterable[str], name: str = "network") -> dict[str, st
 
 
 def model_facts(network: fastmatch.Checkpoint) -> dict[str, str | None]:
-    """Model string, and the digest of the file whose code it runs, if it names one."""
-    file = network.model.rpartition(":")[0]
-    return {"model": network.model, "model_sha256": files.sha256(file) if file.endswith(".py") else None}
+    """Model string, and the digest of the code that it names."""
+    return {"model": network.model, "model_sha256": code_digest(network.model)}
+
+
+def code_digest(model: str) -> str | None:
+    """Hex SHA-256 of the file that a model string ``file.py:function`` names; None where it names none."""
+    file, found, _ = model.partition(".py:")
+    return files.sha256(f"{file}.py") if found else None
 
 
 def check_tracing(method: str, tracing: str) -> None:

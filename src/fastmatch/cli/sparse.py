@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 import fastmatch
-from fastmatch import checkpoints, files, training
-from fastmatch.cli.inputs import data_facts
+from fastmatch import checkpoints, training
+from fastmatch.cli.inputs import code_digest, data_facts
 from fastmatch.cli.output import console, progress, table, write_json
 from fastmatch.devices import device_name
 from fastmatch.errors import OptionError
@@ -124,14 +124,12 @@ def prune_levels(
 
 def origin(model: str, module: nn.Module, dataset: fastmatch.DataSet, limit: int | None) -> dict[str, Any]:
     """What a run starts from, beside its recipe: the network, its code where that is a file, its weights, the data."""
-    code = Path(model.partition(".py:")[0] + ".py")
     weights = hashlib.sha256()
     for name, tensor in module.state_dict().items():
         # A view as bytes, since numpy does not know every dtype.
         content = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
         weights.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode() + content)
-    sha256 = files.sha256(code) if ".py:" in model and code.is_file() else None
-    return {"model": model, "code": sha256, "start": weights.hexdigest(), **data_facts(dataset, limit)}
+    return {"model": model, "code": code_digest(model), "start": weights.hexdigest(), **data_facts(dataset, limit)}
 
 
 def lineage(origin: Mapping[str, Any], recipe: training.Recipe) -> str:
