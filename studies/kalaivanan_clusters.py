@@ -102,7 +102,7 @@ def _yes(holds: bool) -> str:
 
 
 def _list(widths: Sequence[int]) -> str:
-    return f"widths {', '.join(map(str, widths))}" if widths else "no width"
+    return f"width{'s' * (len(widths) > 1)} {', '.join(map(str, widths))}" if widths else "no width"
 
 
 if __name__ == "__main__":
