@@ -74,12 +74,12 @@ def conclude(report: study.Report, name: str, networks: int, rows: Mapping[int, 
     """Say of one problem, by width, whether narrow networks form clusters, wide ones one, and which is nearest."""
     sizes = {width: row[SIZES] for width, row in rows.items()}
     narrow, wide = min(rows), max(rows)
-    several = sum(size > 1 for size in sizes[narrow]) > 1
+    grouped = sum(size > 1 for size in sizes[narrow])
     clear = name == "moons"  # published of narrow networks on moons, of those on images the opposite
     report.say(
-        f"{name}: at width {narrow}, {len(sizes[narrow])} clusters, the largest of {sizes[narrow][0]} of {networks} "
-        f"networks. That narrow networks form {'clear' if clear else 'no'} clusters (two or more of them of more than "
-        f"one network) came out: {_yes(several == clear)}."
+        f"{name}: at width {narrow}, {grouped} clusters of more than one network, the largest of {sizes[narrow][0]} of "
+        f"{networks} networks. That narrow networks form {'clear clusters (two or more such)' if clear else 'none'} "
+        f"came out: {_yes(grouped > 1 if clear else not grouped)}."
     )
     report.say(
         f"{name}: at width {wide} the largest cluster has {sizes[wide][0]} of {networks} networks. That nearly all "
@@ -102,7 +102,7 @@ def _yes(holds: bool) -> str:
 
 
 def _list(widths: Sequence[int]) -> str:
-    return f"widths {', '.join(map(str, widths))}" if widths else "no width"
+    return f"width{'s' * (len(widths) > 1)} {', '.join(map(str, widths))}" if widths else "no width"
 
 
 if __name__ == "__main__":

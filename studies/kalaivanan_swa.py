@@ -97,7 +97,7 @@ def _flat(row: Sequence[float]) -> bool:
 
 
 def _list(widths: Sequence[float]) -> str:
-    return f"widths {', '.join(map(str, widths))}" if widths else "no width"
+    return f"width{'s' * (len(widths) > 1)} {', '.join(map(str, widths))}" if widths else "no width"
 
 
 def _verdict(holding: Sequence[float], rows: Sequence[object]) -> str:
