@@ -29,7 +29,7 @@ def folder(tmp_path, monkeypatch):
 
 def fails(monkeypatch, capsys, message, *arguments):
     monkeypatch.setattr("sys.argv", ["fastmatch", *arguments])
-    before = {str(path): path.stat().st_mtime_ns for path in Path().rglob("*")}
+    before = {str(path): path.lstat().st_mtime_ns for path in Path().rglob("*")}
     with pytest.raises(SystemExit) as stop:
         main()
     captured = capsys.readouterr()
@@ -37,7 +37,7 @@ def fails(monkeypatch, capsys, message, *arguments):
     assert captured.err.startswith("Error: ")
     assert captured.err.count("\n") == 1, captured.err
     assert message in captured.err
-    assert {str(path): path.stat().st_mtime_ns for path in Path().rglob("*")} == before
+    assert {str(path): path.lstat().st_mtime_ns for path in Path().rglob("*")} == before
 
 
 def test_levels_are_written_and_a_later_run_adds_to_them(folder, monkeypatch, capsys):
@@ -118,6 +118,13 @@ def test_the_aligned_network_keeps_its_masks_moved(folder, monkeypatch, capsys):
     assert same(after.state_dict, p.apply(before.state_dict))
     assert same(after.masks, training.transport(before.masks, p))
     assert not same(after.masks, before.masks)
+    assert before.card.extra.keys() - after.card.extra.keys() == {"lineage"}  # its units are not where its run's are
+
+
+def test_a_trajectory_is_not_written_through_a_link_to_nowhere(folder, monkeypatch, capsys):
+    Path("run").symlink_to("nowhere")
+    arguments = ["train", MODEL, *SHORT, "--save-steps", "0", "-o", "run.pt"]
+    fails(monkeypatch, capsys, "cannot write the trajectory to run: it is no folder", *arguments)
 
 
 FACTORY = """

@@ -15,7 +15,7 @@ from fastmatch import checkpoints
 from fastmatch.cli import options
 from fastmatch.cli.inputs import check_tracing, example_inputs, find_data, find_spec, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
-from fastmatch.cli.sparse import lineage_of
+from fastmatch.cli.sparse import lineage_of, without_lineage
 from fastmatch.devices import device_name
 from fastmatch.errors import OptionError
 from fastmatch.training import transport
@@ -122,7 +122,7 @@ def align(
     fastmatch.Permutation(spec, match.permutation.indices, metadata).save(output)
     if aligned:
         masks = transport(second.masks, match.permutation) if second.masks else None
-        checkpoints.write(aligned, match.permutation.apply(second.state_dict), second.card, masks)
+        checkpoints.write(aligned, match.permutation.apply(second.state_dict), without_lineage(second.card), masks)
     write_json(json_path, result, seed=seed, device=device_name(device))
     _report(match, certificate, f"{source} examples" if source else "random inputs", device)
     console.print(f"wrote {output}" + (f" and {aligned}" if aligned else "") + f"; next: {_barrier_command(output)}")

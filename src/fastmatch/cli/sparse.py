@@ -142,3 +142,10 @@ def lineage_of(card: checkpoints.Card | None) -> str | None:
     """Lineage that a card tells."""
     found = card.extra.get("lineage") if card else None
     return found if isinstance(found, str) else None
+
+
+def without_lineage(card: checkpoints.Card | None) -> checkpoints.Card | None:
+    """Card of a network whose units were moved: alignments of its run are none of its own."""
+    return (
+        replace(card, extra={name: value for name, value in card.extra.items() if name != "lineage"}) if card else None
+    )

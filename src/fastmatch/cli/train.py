@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -162,8 +163,9 @@ def _train(
 ) -> training.TrainResult:
     """Train once, and write the network and its trajectory."""
     folder = Path(output).with_suffix("")
-    if (recipe.save_epochs or recipe.save_steps) and folder.is_file():
-        raise OutputError(f"cannot write the trajectory to {folder}: it is a file; choose another --output")
+    if (recipe.save_epochs or recipe.save_steps) and os.path.lexists(folder) and not folder.is_dir():
+        what = "it is a file" if folder.is_file() else "it is no folder"
+        raise OutputError(f"cannot write the trajectory to {folder}: {what}; choose another --output")
 
     def save(snapshot: training.Snapshot) -> None:
         folder.mkdir(exist_ok=True)
