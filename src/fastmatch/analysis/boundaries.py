@@ -118,9 +118,7 @@ def _first_layer(module: nn.Module, inputs: Tensor) -> tuple[str, str | None]:
     node = layered.layers[0].node
     weight, bias = (*arguments(node)[1:3], None)[:2] if node is not None else (None, None)
     if node is None or not reads_input(node, given) or (bias is not None and bias not in names):
-        raise ModelError(
-            f"{type(module).__name__} begins with other than a linear layer of two inputs; lines need one"
-        )
+        raise ModelError(f"{type(module).__name__} begins with other than a linear layer of two inputs; lines need one")
     return names[weight], None if bias is None else names[bias]
 
 
