@@ -15,8 +15,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from fastmatch import PermutationSpec, evaluate, networks, plots
+from fastmatch import PermutationSpec, evaluate, plots
 from fastmatch.analysis import boundaries, merge_units, narrow, pad, population, single_linkage, unit_similarity
+from fastmatch.networks import build
 from studies import study
 from studies.kalaivanan import WIDTHS, moons
 from studies.population import State, Task
@@ -82,7 +83,7 @@ def by_rule(task: Task, spec: PermutationSpec, states: list[State], power: int) 
 
 def padded(task: Task, spec: PermutationSpec, state: State) -> State:
     """A narrow network with units that are 0 behind its own, where the thesis puts them."""
-    small = networks.build(f"mlp(2, {len(state['linear1.bias'])}, 2)")
+    small = build(f"mlp(2, {len(state['linear1.bias'])}, 2)")
     return pad(spec, task.module(), small, state, (task.dataset.train.inputs[:64],))
 
 
