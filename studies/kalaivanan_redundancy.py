@@ -17,6 +17,7 @@ import torch
 
 from fastmatch import PermutationSpec, evaluate, plots
 from fastmatch.analysis import boundaries, merge_units, narrow, pad, population, single_linkage, unit_similarity
+from fastmatch.networks import build
 from studies import study
 from studies.kalaivanan import WIDTHS, moons
 from studies.population import State, Task
@@ -65,7 +66,10 @@ def reduce(task: Task, states: list[State]) -> dict[str, tuple[list[State], list
     ruled = {"author's rule": 1, "text's factor": -1}
     return {
         "trained": (states, [len(state["linear1.bias"]) for state in states]),
-        "merged": ([pad(spec, found.narrow) for found in merged], [found.widths["linear1"] for found in merged]),
+        "merged": (
+            [padded(task, spec, found.narrow) for found in merged],
+            [len(found.kept["linear1"]) for found in merged],
+        ),
         **{name: by_rule(task, spec, states, power) for name, power in ruled.items()},
     }
 
@@ -73,13 +77,15 @@ def reduce(task: Task, states: list[State]) -> dict[str, tuple[list[State], list
 def by_rule(task: Task, spec: PermutationSpec, states: list[State], power: int) -> tuple[list[State], list[int]]:
     """Networks after the author's steps, padded, and their numbers of units."""
     found = [by_authors_rule(task, state, power) for state in states]
-    return [padded(spec, state) for state, _ in found], [count for _, count in found]
+    left = [state["linear1.weight"].any(1).nonzero()[:, 0].numpy() for state, _ in found]
+    small = [narrow(spec, state, {"linear1": units}) for (state, _), units in zip(found, left, strict=True)]
+    return [padded(task, spec, state) for state in small], [count for _, count in found]
 
 
-def padded(spec: PermutationSpec, state: State) -> State:
-    """The network with its units that are 0 behind the others, where the thesis puts them."""
-    left = state["linear1.weight"].any(1).nonzero()[:, 0].numpy()
-    return pad(spec, narrow(spec, state, {"linear1": left}))
+def padded(task: Task, spec: PermutationSpec, state: State) -> State:
+    """A narrow network with units that are 0 behind its own, where the thesis puts them."""
+    small = build(f"mlp(2, {len(state['linear1.bias'])}, 2)")
+    return pad(spec, task.module(), small, state, (task.dataset.train.inputs[:64],))
 
 
 def draw(report: study.Report, widths: Sequence[int]) -> None:

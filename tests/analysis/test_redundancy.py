@@ -99,7 +99,10 @@ def test_channels_of_convolutions_are_merged_through_flattening():
     module.load_state_dict(found.state)
     torch.testing.assert_close(module(inputs), expected, rtol=1e-12, atol=1e-12)
     assert found.narrow["6.weight"].shape == (3, 28)
-    for name, tensor in pad(spec, found.narrow).items():
+    small = nn.Sequential(
+        nn.Conv2d(1, 5, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(5, 7, 2), nn.ReLU(), nn.Flatten(), nn.Linear(28, 3)
+    )
+    for name, tensor in pad(spec, module, small, found.narrow, (inputs,)).items():
         assert tensor.shape == state[name].shape
         assert tensor.double().norm() == pytest.approx(found.state[name].norm().item())
 
@@ -123,20 +126,48 @@ def test_a_threshold_that_is_none_is_refused(digits):
 
 def test_a_padded_network_is_the_same_function(digits):
     wide = "mlp(64, 20, 15, 10)"
-    spec = trace(networks.build(wide).eval(), (digits.train.inputs[:2],))
+    module, small = networks.build(wide), networks.build(MODEL)
+    spec = trace(module.eval(), (digits.train.inputs[:2],))
     state = {name: tensor.double() for name, tensor in trained(MODEL, digits)[0].state_dict().items()}
-    padded, inputs = pad(spec, state), digits.test.inputs[:50]
+    inputs = digits.test.inputs[:50]
+    padded = pad(spec, module, small, state, (inputs,))
     torch.testing.assert_close(outputs(wide, padded, inputs), outputs(MODEL, state, inputs), rtol=1e-12, atol=1e-12)
     back = narrow(spec, padded, {"linear1": np.arange(16), "linear2": np.arange(12)})
     assert all(torch.equal(back[name], tensor) for name, tensor in state.items())
 
 
 def test_only_narrower_networks_of_the_architecture_are_padded(digits):
-    spec = trained(MODEL, digits)[1]
-    with pytest.raises(ModelError, match="does not fit into"):
-        pad(spec, networks.build("mlp(64, 17, 12, 10)").state_dict())
-    with pytest.raises(ModelError, match="other tensors"):
-        pad(spec, networks.build("mlp(64, 16, 10)").state_dict())
+    module, spec = trained(MODEL, digits)
+    inputs = (digits.test.inputs[:2],)
+    for model, message in (("mlp(64, 17, 12, 10)", "does not fit into"), ("mlp(64, 16, 10)", "other tensors")):
+        small = networks.build(model)
+        with pytest.raises(ModelError, match=message):
+            pad(spec, module, small, small.state_dict(), inputs)
+        with pytest.raises(ModelError, match="network 0 does not fit the module"):
+            pad(spec, module, small, module.state_dict(), inputs)
+
+
+class Mean(nn.Linear):
+    """Reads the mean over its inputs, beside them."""
+
+    def forward(self, x):
+        return super().forward(x) + x.mean(1, keepdim=True)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        lambda n: [nn.Linear(5, n), nn.LayerNorm(n), nn.ReLU(), nn.Linear(n, 3)],
+        lambda n: [nn.Linear(5, n), nn.RMSNorm(n), nn.ReLU(), nn.Linear(n, 3)],
+        lambda n: [nn.Linear(5, n), nn.ReLU(), Mean(n, 3)],
+    ],
+)
+def test_padding_that_changes_the_function_is_refused(parts):
+    torch.manual_seed(0)
+    small, wide = (nn.Sequential(*parts(n)).eval() for n in (4, 8))
+    inputs = (torch.randn(6, 5),)
+    with pytest.raises(SymmetryError, match="padding changes the function"):
+        pad(trace(wide, inputs), wide, small, small.state_dict(), inputs)
 
 
 def test_units_that_are_not_there_cannot_be_kept(digits):

@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
-from fastmatch.errors import ModelError, OptionError
-from fastmatch.symmetry import PermutationSpec, TensorLayout
+from fastmatch.errors import ModelError, OptionError, SymmetryError
+from fastmatch.interpolation.evaluator import check_networks
+from fastmatch.symmetry import PermutationSpec, TensorLayout, call, eval_mode
 
 State = Mapping[str, Tensor]
+_SAME = 1e-6  # Networks that compute in float32 whatever they are given differ by less.
 
 
-def pad(spec: PermutationSpec, state: State) -> dict[str, Tensor]:
+def pad(
+    spec: PermutationSpec, wide: nn.Module, small: nn.Module, state: State, inputs: Sequence[Tensor]
+) -> dict[str, Tensor]:
     """Widen a network with units whose incoming and outgoing weights are 0, behind its own.
 
-    The function stays the same, unless a normalisation takes statistics over the units (LayerNorm).
+    That the function stays the same is tried out: it does not where a normalisation or a mean is taken over the units
+    (LayerNorm), or their number counts (the scale of attention).
 
     Parameters
     ----------
     spec
         Of the wide network.
+    wide, small
+        The architecture in both widths; their own weights are neither used nor changed. They run in evaluation mode.
     state
         State dict of the narrow one.
+    inputs
+        Arguments of both for the trial, batch axis first, where ``state`` is.
 
     Raises
     ------
     ModelError
-        It is not a narrower network of that architecture.
+        ``state`` is not that of ``small``, or not of a narrower network of that architecture.
+    SymmetryError
+        Padding changes the function.
     """
+    check_networks(small, [state])
     if state.keys() != spec.tensors.keys():
         raise ModelError("the narrow network has other tensors than the wide one; pad networks of one architecture")
     widths = {
@@ -41,7 +54,34 @@ def pad(spec: PermutationSpec, state: State) -> dict[str, Tensor]:
         if (group := layout.mover(axis, spec.bases)) is not None
     }
     first = {name: np.arange(width) for name, width in widths.items()}
-    return {name: _padded(name, state[name], layout, first) for name, layout in spec.tensors.items()}
+    result = {name: _padded(name, state[name], layout, first) for name, layout in spec.tensors.items()}
+    _require_same(_outputs(small, state, inputs), _outputs(wide, result, inputs))
+    return result
+
+
+def _require_same(before: Sequence[Tensor], after: Sequence[Tensor]) -> None:
+    for old, new in zip(before, after, strict=True):
+        if old.shape != new.shape:
+            raise SymmetryError(f"padding changes the outputs from shape {tuple(old.shape)} to {tuple(new.shape)}")
+        gap = (new - old).abs().max().item() / max(old.abs().max().item(), torch.finfo(old.dtype).tiny)
+        if not gap <= _SAME:
+            raise SymmetryError(
+                f"padding changes the function: outputs by {gap:.1e} relative; units that are 0 take part in a "
+                "normalisation, a mean or a scale, or what stands behind them is not finite"
+            )
+
+
+@torch.no_grad()
+def _outputs(module: nn.Module, state: State, inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors that a network returns, computed in float64."""
+    weights = {name: _double(tensor) for name, tensor in state.items()}
+    with eval_mode(module):
+        result = call(module, weights, [_double(given) for given in inputs])
+    return [_double(leaf) for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.numel()]
+
+
+def _double(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.float64, copy=True) if tensor.is_floating_point() else tensor.clone()
 
 
 def _padded(name: str, tensor: Tensor, layout: TensorLayout, first: Mapping[str, np.ndarray]) -> Tensor:
