@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import ceil, nan
+from math import ceil
 
 import fastmatch
 from fastmatch import analysis
@@ -23,6 +23,7 @@ from studies import study
 from studies.population import State, Task
 from studies.sharma_trajectory import METHODS, mlp_task
 
+STABLE = 0.02  # Nats: instability below which children count as connected.
 SPAWNS = (0, 10, 40, 160, 320)
 SMALL = {"limit": 5000, "epochs": 5, "batch": 64, "spawns": SPAWNS, "examples": 1000, "alphas": 7}
 FULL = {**SMALL, "limit": None, "epochs": 30, "spawns": (*SPAWNS, 1000, 4000), "examples": 10_000, "alphas": 25}
@@ -87,15 +88,15 @@ def _report(report: study.Report, task: Task, last: int, rows: list[list[float]]
 
 def _say(report: study.Report, rows: list[list[float]]) -> None:
     first, last = rows[0], rows[-1]
-    fell = last[5] < 0.5 * first[5]
-    onset = next((row[0] for row in rows if row[5] < 0.02), nan)
-    vanishes = "came out" if fell else "did NOT come out"
+    stable = [row for row in rows if row[5] < STABLE]
+    vanishes = "came out" if last in stable else "did NOT come out"
+    since = f"first at step {stable[0][0]}" if stable else "at no step"
     report.say(
         f"Instability (test loss) goes from {first[5]:.3f} for children of step {first[0]} to {last[5]:.3f} for those "
-        f"of step {last[0]}: that it vanishes in training {vanishes}; it is below 0.02 nats from step {onset} on."
+        f"of step {last[0]}: that it vanishes in training {vanishes}; it is below {STABLE} nats {since}."
     )
     for method, place in (("weight", 7), ("activation", 8)):
-        held = all(row[place] < row[6] / 3 for row in rows if row[0] >= onset)
+        held = bool(stable) and all(row[place] < row[6] / 3 for row in rows if row[0] >= stable[0][0])
         report.say(
             f"The parents' permutation by {method} matching lowers the loss barrier of children from {last[6]:.3f} "
             f"to {last[place]:.3f} at the last step of spawning, and from {first[6]:.3f} to {first[place]:.3f} at the "
