@@ -111,8 +111,8 @@ def _report_fixed(report: study.Report, task: Task, steps: list[int], fixed: np.
     held = "came out" if (np.diff(early) <= 0).all() else ahead
     report.say(
         "Mean share of points fixed before the last step, layer by layer: "
-        f"{', '.join(f'{share:.3f}' for share in early)}. That lower layers approach their final permutation sooner, each "
-        f"before the next, {held}."
+        f"{', '.join(f'{share:.3f}' for share in early)}. That lower layers approach their final permutation sooner, "
+        f"each before the next, {held}."
     )
 
 
