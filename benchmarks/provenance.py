@@ -21,7 +21,7 @@ def provenance() -> dict[str, object]:
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--", ".", ":!benchmarks/results")),
+        "dirty": bool(_git("status", "--porcelain", "--", ".", ":!benchmarks/results", ":!studies/results")),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
