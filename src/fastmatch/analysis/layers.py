@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from fastmatch.errors import SymmetryError
 from fastmatch.interpolation.layers import arguments
-from fastmatch.symmetry import Graph, GraphRunner, export_graph
+from fastmatch.symmetry import Graph, GraphRunner, export_graph, tied_names
 
 _aten = torch.ops.aten
 _LAYERS = (_aten.convolution.default, _aten.linear.default)
@@ -129,7 +129,7 @@ class _Finder:
         for node in self._nodes:
             if node.op == "call_function" and _holds_tensors(node) and self._data.intersection(node.all_input_nodes):
                 self._data.add(node)
-        self._uses = _uses(self._names, self._data, self._place, tied_names(module))
+        self._uses = _uses(self._names, self._data, self._place, tied_names(module.state_dict(keep_vars=True)))
 
     def find(self) -> Iterator[Layer]:
         """Layers in order, then the outputs where they are none of the layers' features."""
@@ -210,16 +210,6 @@ def _units_after(node: fx.Node, axis: int | None) -> int | None:
 def _holds_tensors(node: fx.Node) -> bool:
     value = node.meta.get("val")
     return isinstance(value, Tensor) or (isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value))
-
-
-def tied_names(module: nn.Module) -> dict[str, list[str]]:
-    """Names of the entries of the state dict that are one tensor, for each of its names."""
-    groups: dict[tuple[Any, ...], list[str]] = {}
-    state = {name: value for name, value in module.state_dict(keep_vars=True).items() if isinstance(value, Tensor)}
-    for name, tensor in state.items():
-        own = (tensor.data_ptr(), tensor.shape, tensor.stride()) if tensor.numel() else (id(tensor),)
-        groups.setdefault(own, []).append(name)
-    return {name: group for group in groups.values() for name in group}
 
 
 def _uses(

@@ -12,13 +12,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from fastmatch.analysis.clusters import Clusters, single_linkage
+from fastmatch.analysis.remembered import remembered
 from fastmatch.data import DataSet
 from fastmatch.errors import OptionError
 from fastmatch.interpolation import Barriers, barriers
 from fastmatch.interpolation.evaluation import Precision
 from fastmatch.interpolation.evaluator import BatchNormMode
 from fastmatch.interpolation.pairs import Definition, Pair
-from fastmatch.matching import match_activations, match_weights
+from fastmatch.matching import Match, match_activations, match_weights
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import PermutationSpec, trace
 
@@ -215,13 +216,10 @@ class _Matching:
 
     def __call__(self, pair: Pair, known: MutableMapping[str, Any]) -> Permutation:
         """Permutation of the second network, from what is known if it is there."""
-        name = f"align {pair[0]}-{pair[1]}"
-        if name not in known:
-            known[name] = {group: index.tolist() for group, index in self._match(pair).indices.items()}
-        return Permutation(self.spec, {group: np.array(index) for group, index in known[name].items()})
+        return remembered(known, f"align {pair[0]}-{pair[1]}", self.spec, partial(self._match, pair))
 
-    def _match(self, pair: Pair) -> Permutation:
+    def _match(self, pair: Pair) -> Match:
         a, b = (self.networks[number] for number in pair)
         if self.method == "weight":
-            return match_weights(self.spec, a, b, seed=self.seed).permutation
-        return match_activations(self.spec, self.module, a, b, self.data.train).permutation
+            return match_weights(self.spec, a, b, seed=self.seed)
+        return match_activations(self.spec, self.module, a, b, self.data.train)

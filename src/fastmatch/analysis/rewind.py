@@ -8,9 +8,8 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from fastmatch.analysis.layers import tied_names
 from fastmatch.errors import OptionError
-from fastmatch.symmetry import export_graph
+from fastmatch.symmetry import export_graph, tied_names
 
 Kind = Literal["bottom-up", "top-down", "put-in", "leave-out"]
 
@@ -32,7 +31,7 @@ def layers(module: nn.Module, inputs: Sequence[Tensor]) -> tuple[tuple[str, ...]
     SymmetryError
         ``torch.export`` cannot follow the network.
     """
-    names_of, used = tied_names(module), _first_use(module, inputs)
+    names_of, used = tied_names(module.state_dict(keep_vars=True)), _first_use(module, inputs)
     turn = {name: min(used.get(other, math.inf) for other in others) for name, others in names_of.items()}
     matrices = {name for name, tensor in module.named_parameters(remove_duplicate=False) if tensor.dim() > 1}
     modules: dict[str, list[str]] = {}

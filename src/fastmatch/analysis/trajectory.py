@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, get_args
 
 import numpy as np
 from torch import Tensor, nn
 
+from fastmatch.analysis.remembered import remembered
 from fastmatch.data import DataSet
 from fastmatch.errors import OptionError
 from fastmatch.interpolation.barrier import alpha_grid
 from fastmatch.interpolation.evaluator import BatchNormMode, Evaluator
 from fastmatch.interpolation.line import Heights, Line, heights_to_json
 from fastmatch.interpolation.pairs import Segments
-from fastmatch.matching import match_activations, match_weights
+from fastmatch.matching import Match, match_activations, match_weights
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import PermutationSpec
 
@@ -175,12 +177,9 @@ def trajectory(
     total = len(sources) + (1 + len(sources)) * len(steps)
     permutations = {}
     for number, (row, chosen) in enumerate(sources.items(), start=1):
-        key = f"permutation {row}"
-        if key not in known:
-            sides = [a[step] for step in chosen], [b[step] for step in chosen]
-            found = _match(module, spec, *sides, data, method, seed)
-            known[key] = {name: index.tolist() for name, index in found.indices.items()}
-        permutations[row] = Permutation(spec, {name: np.array(index) for name, index in known[key].items()})
+        sides = [a[step] for step in chosen], [b[step] for step in chosen]
+        find = partial(_match, module, spec, *sides, data, method, seed)
+        permutations[row] = remembered(known, f"permutation {row}", spec, find)
         if progress is not None:
             progress(number, total)
 
@@ -199,10 +198,10 @@ def _match(
     data: DataSet,
     method: Method,
     seed: int,
-) -> Permutation:
+) -> Match:
     if method == "weight":
-        return match_weights(spec, a, b, seed=seed).permutation
-    return match_activations(spec, module, a, b, data.train, similarity="linear").permutation
+        return match_weights(spec, a, b, seed=seed)
+    return match_activations(spec, module, a, b, data.train, similarity="linear")
 
 
 def simultaneous_barriers(

@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
 from fastmatch.errors import ModelError, OptionError, SymmetryError
 from fastmatch.interpolation.evaluator import check_networks
-from fastmatch.symmetry import PermutationSpec, TensorLayout, call, eval_mode
+from fastmatch.symmetry import PermutationSpec, TensorLayout, same_function
 
 State = Mapping[str, Tensor]
-_SAME = 1e-6  # Networks that compute in float32 whatever they are given differ by less.
 
 
 def pad(
@@ -55,33 +53,12 @@ def pad(
     }
     first = {name: np.arange(width) for name, width in widths.items()}
     result = {name: _padded(name, state[name], layout, first) for name, layout in spec.tensors.items()}
-    _require_same(_outputs(small, state, inputs), _outputs(wide, result, inputs))
+    if not (found := same_function(small, state, result, inputs, other=wide)).passed:
+        raise SymmetryError(
+            f"padding changes the function: outputs by {found.max_rel:.1e} relative; units that are 0 take part in a "
+            "normalisation, a mean or a scale, or what stands behind them is not finite"
+        )
     return result
-
-
-def _require_same(before: Sequence[Tensor], after: Sequence[Tensor]) -> None:
-    for old, new in zip(before, after, strict=True):
-        if old.shape != new.shape:
-            raise SymmetryError(f"padding changes the outputs from shape {tuple(old.shape)} to {tuple(new.shape)}")
-        gap = (new - old).abs().max().item() / max(old.abs().max().item(), torch.finfo(old.dtype).tiny)
-        if not gap <= _SAME:
-            raise SymmetryError(
-                f"padding changes the function: outputs by {gap:.1e} relative; units that are 0 take part in a "
-                "normalisation, a mean or a scale, or what stands behind them is not finite"
-            )
-
-
-@torch.no_grad()
-def _outputs(module: nn.Module, state: State, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors that a network returns, computed in float64."""
-    weights = {name: _double(tensor) for name, tensor in state.items()}
-    with eval_mode(module):
-        result = call(module, weights, [_double(given) for given in inputs])
-    return [_double(leaf) for leaf in tree_leaves(result) if isinstance(leaf, Tensor) and leaf.numel()]
-
-
-def _double(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.float64, copy=True) if tensor.is_floating_point() else tensor.clone()
 
 
 def _padded(name: str, tensor: Tensor, layout: TensorLayout, first: Mapping[str, np.ndarray]) -> Tensor:

@@ -50,7 +50,7 @@ Example:
 @options.seed
 @options.tracing
 @click.option("--alphas", default=11, show_default=True, help="Points on each line, both ends included.")
-@click.option("--bn", type=click.Choice(["reset", "keep", "repair"]), default="reset", show_default=True)
+@options.bn
 @options.precision
 @options.memory
 @options.model

@@ -36,6 +36,14 @@ device = click.option(
     callback=lambda context, parameter, name: find_device(name),
     help="Where to compute: auto (a GPU if there is one), cpu, cuda, cuda:1.",
 )
+bn = click.option(
+    "--bn",
+    type=click.Choice(["reset", "keep", "repair"]),
+    default="reset",
+    show_default=True,
+    help="BatchNorm statistics: computed anew for every network evaluated, or interpolated; repair computes them anew "
+    "and rescales the outputs of layers without BatchNorm to interpolated means and standard deviations (REPAIR).",
+)
 precision = click.option(
     "--precision",
     type=click.Choice(["highest", "fast"]),

@@ -45,13 +45,7 @@ Example:
 )
 @click.option("--joint", is_flag=True, help="Also one permutation from all steps together.")
 @click.option("--alphas", type=int, default=25, show_default=True, help="Points on a line, both ends included.")
-@click.option(
-    "--bn",
-    type=click.Choice(["reset", "keep", "repair"]),
-    default="reset",
-    show_default=True,
-    help="BatchNorm statistics, as in `fastmatch barrier`.",
-)
+@options.bn
 @options.seed
 @options.tracing
 @options.model

@@ -110,9 +110,19 @@ def certify(
 
 
 def same_function(
-    module: nn.Module, before: Mapping[str, Tensor], after: Mapping[str, Tensor], inputs: Sequence[Tensor]
+    module: nn.Module,
+    before: Mapping[str, Tensor],
+    after: Mapping[str, Tensor],
+    inputs: Sequence[Tensor],
+    *,
+    other: nn.Module | None = None,
 ) -> Certificate:
     """Compare the outputs of ``module`` with two sets of weights, computed as in :func:`certify`.
+
+    Parameters
+    ----------
+    other
+        The network that ``after`` belongs to, such as a wider one; ``module`` if None.
 
     Raises
     ------
@@ -120,7 +130,7 @@ def same_function(
         The network returns no tensors.
     """
     reference = _Reference(module, before, inputs)
-    return reference.certificate(reference.difference(after))
+    return reference.certificate(reference.difference(after, other))
 
 
 class _Reference:
@@ -136,9 +146,9 @@ class _Reference:
         pairs = zip(self._before, nudged, strict=True)
         self._floors = [100 * _largest_gap(old, new) / self.tolerance for old, new in pairs]
 
-    def difference(self, state: Mapping[str, Tensor]) -> tuple[float, float]:
-        """Largest absolute and relative difference of the outputs with weights ``state``."""
-        after, _ = _outputs(self._module, state, self._inputs)
+    def difference(self, state: Mapping[str, Tensor], module: nn.Module | None = None) -> tuple[float, float]:
+        """Largest absolute and relative difference of the outputs with ``state``, of another module if given."""
+        after, _ = _outputs(module or self._module, state, self._inputs)
         return _difference(self._before, after, self._floors)
 
     def certificate(self, difference: tuple[float, float], failed: tuple[str, ...] = ()) -> Certificate:

@@ -175,6 +175,19 @@ def shape_of(node: fx.Node) -> list[int]:
     return [size if isinstance(size, int) else int(size.node.hint or 1) for size in tensor.shape]
 
 
+def tied_names(state: Mapping[str, Tensor]) -> dict[str, list[str]]:
+    """Names of the tensors that are one tensor, for each of its names, in the order of ``state``.
+
+    Copies of a network, and files, do not tell: ask ``module.state_dict(keep_vars=True)``.
+    """
+    groups: dict[tuple[Any, ...], list[str]] = {}
+    tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}  # no extra state
+    for name, tensor in tensors.items():
+        own = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride()) if tensor.data_ptr() else (id(tensor),)
+        groups.setdefault(own, []).append(name)
+    return {name: group for group in groups.values() for name in group}
+
+
 def float_type(state: Mapping[str, Tensor]) -> torch.dtype:
     """Type of the weights, in which a network takes its inputs."""
     return next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)

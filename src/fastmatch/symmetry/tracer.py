@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from fastmatch.symmetry.algebra import unify
-from fastmatch.symmetry.graph import CHANGED, Graph, Source, export_graph, shape_of
+from fastmatch.symmetry.graph import CHANGED, Graph, Source, export_graph, shape_of, tied_names
 from fastmatch.symmetry.labels import Atom, Axis, Mismatch, pin
 from fastmatch.symmetry.rules import Axes, Labels, argument, rule_for
 
@@ -88,18 +88,16 @@ class Tracer:
 
     def _tie_shared_tensors(self) -> None:
         """Give names that share one tensor one label, and label those that the graph left out."""
-        names: dict[tuple[Any, ...], list[str]] = {}
         for name, tensor in self.module_state.items():
             self.state.setdefault(name, [Atom(size) for size in tensor.shape])
-            own = (tensor.data_ptr(), tuple(tensor.shape), tensor.stride()) if tensor.data_ptr() else (id(tensor),)
-            names.setdefault(own, []).append(name)
-        for owner, *others in names.values():
+        groups = {names[0]: names for names in tied_names(self.module_state).values()}
+        for owner, *others in groups.values():
             for name in others:
                 for axis, other in zip(self.state[name], self.state[owner], strict=True):
                     unify(axis, other)
             uses = [self.first_use[name] for name in (owner, *others) if name in self.first_use]
             self.first_use |= dict.fromkeys((owner, *others), min(uses)) if uses else {}
-        for first, second in _overlapping({name: self.module_state[name] for name, *_ in names.values()}):
+        for first, second in _overlapping({name: self.module_state[name] for name in groups}):
             _pin_axes([*self.state[first], *self.state[second]], f"{first} and {second} overlap in memory")
 
     def _run_region(self, region: fx.GraphModule) -> list[Axes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch import Tensor
 from fastmatch.checkpoints import Masks, mask_problem
 from fastmatch.errors import OptionError, PermutationError
 from fastmatch.permutation import Permutation
+from fastmatch.symmetry import tied_names
 
 CRITERIA = ("magnitude", "random")
 SCOPES = ("global", "layer")
@@ -47,16 +47,9 @@ def twins(state: Mapping[str, Tensor]) -> dict[str, str]:
 
     Copies of a network, and files, do not tell: ask ``module.state_dict()``.
     """
-    first: dict[Any, str] = {}
-    found = {}
-    for name in prunable(state):
-        tensor = state[name]
-        if tensor.is_meta or tensor.numel() == 0:
-            continue
-        earlier = first.setdefault((tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.device), name)
-        if earlier != name:
-            found[name] = earlier
-    return found
+    names = prunable(state)
+    groups = tied_names({name: state[name] for name in names})
+    return {name: groups[name][0] for name in names if groups[name][0] != name}
 
 
 def prune(

@@ -35,14 +35,7 @@ Example:
 @click.option(
     "--pairs", metavar="FILE", type=click.Path(), help="CSV of pairs a,b: paths relative to it, a pair a line."
 )
-@click.option(
-    "--bn",
-    type=click.Choice(["reset", "keep", "repair"]),
-    default="reset",
-    show_default=True,
-    help="BatchNorm statistics: computed anew for every network evaluated, or interpolated; repair computes them anew "
-    "and rescales the outputs of layers without BatchNorm to interpolated means and standard deviations (REPAIR).",
-)
+@options.bn
 @click.option("--max-only", is_flag=True, help="Only the largest loss on a line: alphas that fall behind are dropped.")
 @options.precision
 @options.memory
