@@ -19,7 +19,8 @@ LEVELS = [
     {"permutation"},
     {"checkpoints", "networks", "data"},
     {"loading"},
-    {"matching", "interpolation"},
+    {"interpolation"},
+    {"matching"},
     {"analysis", "training", "plots"},
     {"cli"},
 ]

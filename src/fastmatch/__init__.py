@@ -18,11 +18,12 @@ from fastmatch.interpolation import (
     triangle,
 )
 from fastmatch.loading import Checkpoint, load
-from fastmatch.matching import Match, match_activations, match_weights
+from fastmatch.matching import METHODS, JointMatch, Match, Pair, check_options, match, match_activations, match_weights
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Certificate, Group, PermutationSpec, certify, load_spec, trace
 
 __all__ = [
+    "METHODS",
     "AlignmentError",
     "Barrier",
     "BarrierMaxima",
@@ -35,7 +36,9 @@ __all__ = [
     "Evaluation",
     "FastmatchError",
     "Group",
+    "JointMatch",
     "Match",
+    "Pair",
     "Permutation",
     "PermutationSpec",
     "Split",
@@ -48,12 +51,14 @@ __all__ = [
     "barriers",
     "certify",
     "check_fit",
+    "check_options",
     "evaluate",
     "is_builtin_data",
     "kernels",
     "load",
     "load_data",
     "load_spec",
+    "match",
     "match_activations",
     "match_weights",
     "networks",

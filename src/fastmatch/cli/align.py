@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 import torch
@@ -17,29 +17,29 @@ from fastmatch.cli.inputs import check_tracing, example_inputs, find_data, find_
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
 from fastmatch.cli.sparse import lineage_of, without_lineage
 from fastmatch.devices import device_name
-from fastmatch.errors import OptionError
 from fastmatch.training import transport
 
 
 @click.command(
     epilog="""\b
 Example:
+  fastmatch align a.pt b.pt
   fastmatch align a.pt b.pt --method activation
   fastmatch align a.pt b.pt --method weight --start alignment.safetensors -o better.safetensors
   fastmatch align a.safetensors b.safetensors --model "vgg16(width=16)" --data cifar10 --method weight --restarts 10"""
 )
 @click.argument("a")
 @click.argument("b")
-@click.option("--method", type=click.Choice(["weight", "activation"]), default="weight", show_default=True)
+@options.method
 @click.option(
     "--similarity",
     type=click.Choice(["pearson", "linear"]),
-    default="pearson",
-    show_default=True,
-    help="Of activations.",
+    help="Of activations.  [default: pearson]",
 )
-@click.option("--restarts", default=1, show_default=True, help="Starts of weight matching; the best objective wins.")
-@click.option("--start", metavar="FILE", help="Alignment that weight matching begins with, such as one by activations.")
+@click.option("--restarts", type=int, help="Starts of weight matching; the best objective wins.")
+@click.option("--steps", type=int, help="Steps of methods that take many.  [default: the method's]")
+@click.option("--effort", type=click.Choice(["normal", "high"]), help="Of auto: high also descends from the better.")
+@click.option("--start", metavar="FILE", help="Alignment to begin with, such as one by activations.")
 @options.seed
 @options.model
 @options.data
@@ -47,7 +47,7 @@ Example:
 @options.spec
 @options.freeze
 @options.tracing
-@options.limit(None, "Compare activations on at most N training examples, a fixed subset.  [default: all]")
+@options.limit(None, "Look at most at N training examples, a fixed subset.  [default: all]")
 @click.option("-o", "--output", default=options.ALIGNMENT, show_default=True, help="Alignment file to write.")
 @click.option("--apply", "aligned", metavar="FILE", help="Also write b with its units permuted (.pt or .safetensors).")
 @options.device
@@ -56,8 +56,10 @@ def align(
     a: str,
     b: str,
     method: str,
-    similarity: Literal["pearson", "linear"],
-    restarts: int,
+    similarity: str | None,
+    restarts: int | None,
+    steps: int | None,
+    effort: str | None,
     start: str | None,
     seed: int,
     model: str | None,
@@ -78,11 +80,11 @@ def align(
     first, second = fastmatch.load(a, model), fastmatch.load(b, model)
     check_targets(output, aligned, json_path, inputs=[path for path in (a, b, spec_path, start) if path])
     check_tracing(method, tracing)
-    if method == "activation" and (start is not None or restarts != 1):
-        raise OptionError("activation matching has one answer; use --start and --restarts with --method weight")
+    asked: dict[str, Any] = {"similarity": similarity, "restarts": restarts, "steps": steps, "effort": effort}
     begin = None if start is None else fastmatch.Permutation.load(start)
-    training = require_data(first, data, data_dir, limit) if method == "activation" else None
-    dataset = training or find_data(first, data, data_dir)
+    fastmatch.check_options(method, **asked, start=begin)
+    optional = fastmatch.METHODS[method].needs == "weights"
+    dataset = (find_data if optional else require_data)(first, data, data_dir, limit)
     inputs = example_inputs(first, dataset)
     spec = find_spec(first, inputs, spec_path, freeze, tracing)
     if spec_path:
@@ -90,34 +92,17 @@ def align(
     for path, network in ((a, first), (b, second)):
         spec.check_state(network.state_dict, path)
     left, right = (move_state(network.state_dict, device) for network in (first, second))
+    examples = dataset.train.to(device) if dataset is not None and tracing == "export" else None
+    pair = fastmatch.Pair(spec, left, right, first.module, examples)
     with progress("matching") as tick:
-        if training is not None:
-            match = fastmatch.match_activations(
-                spec,
-                first.module,
-                left,
-                right,
-                training.train.to(device),
-                similarity=similarity,
-                progress=tick,
-            )
-        else:
-            match = fastmatch.match_weights(
-                spec,
-                left,
-                right,
-                seed=seed,
-                restarts=restarts,
-                start=begin,
-                progress=tick,
-            )
+        match = fastmatch.match(pair, method, **asked, start=begin, seed=seed, progress=tick)
     certificate = fastmatch.certify(spec, second.module, second.state_dict, match.permutation.indices, inputs)
     certificate.require("the alignment found")
     result = {**match.to_json(), "certificate": certificate.to_json()}
     source = dataset.name if dataset is not None else None
     sides = {"a": _origin(first, output), "b": _origin(second, output), "model": first.model, "data": source}
-    chosen = {"method": method, "similarity": similarity, "restarts": restarts, "start": start, "seed": seed}
-    chosen |= {"limit": limit, "spec": spec_path, "freeze": list(freeze), "tracing": tracing}
+    chosen = {"method": method, **asked, "start": start, "seed": seed, "limit": limit, "spec": spec_path}
+    chosen |= {"freeze": list(freeze), "tracing": tracing}
     metadata = {**sides, "options": chosen, "match": result}
     fastmatch.Permutation(spec, match.permutation.indices, metadata).save(output)
     if aligned:
@@ -143,18 +128,25 @@ def _origin(network: fastmatch.Checkpoint, output: str) -> dict[str, str | None]
 def _report(match: fastmatch.Match, certificate: fastmatch.Certificate, inputs: str, device: torch.device) -> None:
     rows = table("group", "units", "fixed", "dead", "before", "after")
     for group in match.groups:
-        figures = (f"{group.objective_before:.4g}", f"{group.objective_after:.4g}")
+        figures = (_figure(group.objective_before), _figure(group.objective_after))
         units = " x ".join(map(str, match.permutation.indices[group.name].shape))
-        rows.add_row(group.name, units, str(group.fixed_points), str(group.dead_units), *figures)
+        dead = "-" if group.dead_units is None else str(group.dead_units)
+        rows.add_row(group.name, units, str(group.fixed_points), dead, *figures)
     console.print(rows)
     console.print(
-        f"{match.method} matching: objective {match.objective_before:.6g} -> {match.objective_after:.6g}, "
+        f"{match.method} matching: {match.measure} {match.objective_before:.6g} -> {match.objective_after:.6g}, "
         f"{match.status} after {match.sweeps} sweep{'s' * (match.sweeps != 1)}, {match.seconds:.1f} s "
         f"on {device_name(device)}"
     )
     if len(match.restarts) > 1:
         console.print("objective of every start: " + ", ".join(f"{value:.6g}" for value in match.restarts))
+    for note in match.notes:
+        console.print(note)
     console.print(
         f"certificate: outputs of b change by at most {certificate.max_abs:.1e} ({certificate.max_rel:.1e} relative) "
         f"on {certificate.examples} {inputs}: the same function"
     )
+
+
+def _figure(value: float) -> str:
+    return "-" if value != value else f"{value:.4g}"

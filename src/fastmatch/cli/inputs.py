@@ -49,10 +49,12 @@ def _label_noise(network: fastmatch.Checkpoint, data: str) -> float:
     return float(noise) if isinstance(noise, int | float) else 0.0
 
 
-def find_data(network: fastmatch.Checkpoint, data: str | None, data_dir: str | None) -> fastmatch.DataSet | None:
+def find_data(
+    network: fastmatch.Checkpoint, data: str | None, data_dir: str | None, limit: int | None = None
+) -> fastmatch.DataSet | None:
     """As :func:`require_data`, but None where the command line names no data and the card's are not at hand."""
     try:
-        return require_data(network, data, data_dir, None)
+        return require_data(network, data, data_dir, limit)
     except fastmatch.DataError:
         if data is not None:
             raise
@@ -85,14 +87,14 @@ def code_digest(model: str) -> str | None:
 
 
 def check_tracing(method: str, tracing: str) -> None:
-    """Refuse activation matching on a network that was traced as it ran: its activations are not observed.
+    """Refuse methods that look at activations on a network that was traced as it ran: they are not observed.
 
     Raises
     ------
     OptionError
         For that combination.
     """
-    if method == "activation" and tracing == "run":
+    if method not in ("none", "auto") and fastmatch.METHODS[method].needs != "weights" and tracing == "run":
         raise OptionError("activations are observed on the exported network; use --method weight with --tracing run")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from fastmatch import METHODS
 from fastmatch.devices import find_device
 from fastmatch.errors import OptionError
 
@@ -85,4 +86,21 @@ tracing = click.option(
     default="export",
     show_default=True,
     help="Follow the exported network, or the operations of one run, where export fails.",
+)
+
+
+class MethodChoice(click.Choice):
+    """Names of matching methods, with hyphens or underscores."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name as it is registered."""
+        return super().convert(str(value).replace("-", "_"), param, ctx)
+
+
+method = click.option(
+    "--method",
+    type=MethodChoice(list(METHODS)),
+    default="auto",
+    show_default=True,
+    help="How to match; `fastmatch compare-methods` runs them all.",
 )

@@ -1,7 +1,20 @@
-"""Matching: from two state dicts to a permutation."""
+"""Matching: from state dicts to permutations."""
 
 from fastmatch.matching.activations import match_activations
-from fastmatch.matching.match import GroupMatch, Match
+from fastmatch.matching.match import GroupMatch, JointMatch, Match
+from fastmatch.matching.methods import METHODS, Method, check_options, match
+from fastmatch.matching.pair import Pair
 from fastmatch.matching.weights import match_weights
 
-__all__ = ["GroupMatch", "Match", "match_activations", "match_weights"]
+__all__ = [
+    "METHODS",
+    "GroupMatch",
+    "JointMatch",
+    "Match",
+    "Method",
+    "Pair",
+    "check_options",
+    "match",
+    "match_activations",
+    "match_weights",
+]

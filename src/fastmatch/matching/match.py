@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
 
 from fastmatch.permutation import Permutation
+from fastmatch.symmetry import PermutationSpec
+
+Measure = Literal["similarity", "loss", "error", "barrier", "difference"]
 
 
 @dataclass(frozen=True)
 class GroupMatch:
-    """Figures of one group; objectives are the summed similarities of its units, float64, before and after matching."""
+    """Figures of one group.
+
+    Objectives are the summed similarities (or differences) of its units, float64, before and after matching: NaN where
+    a method judges all groups together. Dead units are None where a method does not count them.
+    """
 
     name: str
     size: int
     objective_before: float
     objective_after: float
     fixed_points: int
-    dead_units: int
+    dead_units: int | None
 
 
 @dataclass(frozen=True)
@@ -28,16 +39,23 @@ class Match:
     ----------
     objective_before, objective_after
         The method's objective, float64, under the identity and under ``permutation``.
+    measure
+        What the objective is. A ``"similarity"`` is maximised; a ``"loss"`` (nats) or ``"error"`` (fraction) of
+        interpolated networks, their ``"barrier"``, and a ``"difference"`` between units are minimised.
     sweeps
         Passes over all groups (1 for methods without iteration).
     status
-        ``"converged"`` or ``"sweep limit"``.
+        ``"converged"``, ``"sweep limit"``, or ``"all steps"`` where their number was given beforehand.
     restarts
         Final objective of every start, in order; the best one is kept.
     examples
-        Number of examples whose activations were compared; 0 for weight matching.
+        Number of examples that were looked at; 0 for weight matching.
     seconds
         Wall time.
+    midpoints
+        Loss of the network half-way on training examples (nats), by name of what it was chosen from.
+    notes
+        What a user should know of this result: why it was chosen, what was left out.
     """
 
     permutation: Permutation
@@ -51,8 +69,69 @@ class Match:
     restarts: tuple[float, ...]
     examples: int
     seconds: float
+    measure: Measure = "similarity"
+    midpoints: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data, without the permutation."""
+        """Plain data, without the permutation; objectives of groups that have none are None."""
         data = {name: value for name, value in vars(self).items() if name != "permutation"}
-        return {**data, "restarts": list(self.restarts), "groups": [vars(group) for group in self.groups]}
+        groups = [
+            {name: None if value != value else value for name, value in vars(group).items()} for group in self.groups
+        ]
+        return {**data, "restarts": list(self.restarts), "notes": list(self.notes), "groups": groups}
+
+
+@dataclass(frozen=True)
+class JointMatch:
+    """Several networks brought to one common order of units.
+
+    Attributes
+    ----------
+    permutations
+        One for each network: ``permutations[m].apply(networks[m])`` has the common order, which is that of network 0
+        (its permutation is the identity).
+    method, seed, measure, sweeps, status, examples, seconds, notes
+        As in :class:`Match`.
+    objective_before, objective_after
+        Of all networks together, under identities and under ``permutations``.
+    """
+
+    permutations: tuple[Permutation, ...]
+    method: str
+    seed: int
+    objective_before: float
+    objective_after: float
+    sweeps: int
+    status: str
+    examples: int
+    seconds: float
+    measure: Measure = "similarity"
+    notes: tuple[str, ...] = ()
+
+    def between(self, first: int, second: int) -> Permutation:
+        """The permutation that lines network ``second`` up with network ``first``.
+
+        It goes through the common order: around every cycle of networks these compose to the identity, exactly.
+        """
+        return self.permutations[second].compose(self.permutations[first].invert())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, without the permutations."""
+        data = {name: value for name, value in vars(self).items() if name != "permutations"}
+        return {**data, "networks": len(self.permutations), "notes": list(self.notes)}
+
+
+def bare_groups(spec: PermutationSpec, indices: Mapping[str, np.ndarray]) -> tuple[GroupMatch, ...]:
+    """Figures of the groups for methods that have no objective for each."""
+    return tuple(
+        GroupMatch(
+            name=group.name,
+            size=group.size,
+            objective_before=math.nan,
+            objective_after=math.nan,
+            fixed_points=int((indices[group.name] == np.arange(group.size)).sum()),
+            dead_units=None,
+        )
+        for group in spec.groups
+    )

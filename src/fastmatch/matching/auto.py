@@ -1,0 +1,68 @@
+"""The method where nothing is known of the networks: two are tried, and judged by the network half-way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
+
+from fastmatch.errors import OptionError, SymmetryError
+from fastmatch.matching.activations import match_activations
+from fastmatch.matching.match import Match
+from fastmatch.matching.midpoint import Midpoint, hold_back
+from fastmatch.matching.pair import Pair
+from fastmatch.matching.weights import match_weights
+
+RESTARTS = 5
+EXAMPLES = 10_000  # Of a larger training set: more help activation matching little.
+Effort = Literal["normal", "high"]
+
+
+def match_auto(
+    pair: Pair,
+    *,
+    seed: int = 0,
+    restarts: int = RESTARTS,
+    effort: Effort = "normal",
+    progress: Callable[[int, int], None] | None = None,
+) -> Match:
+    """Weight matching with restarts and activation matching; the one with the lower loss half-way is kept.
+
+    Judged on training examples that are held back, with statistics of BatchNorm reset. With ``effort="high"`` the
+    descent through the assignment (:func:`match_straight_through`) goes on from the better one, on the other training
+    examples. Without data this is weight matching. A planted permutation is found where one of the two finds it.
+
+    Raises
+    ------
+    OptionError
+        ``effort`` is unknown, or high without data.
+    """
+    if effort not in ("normal", "high"):
+        raise OptionError(f"effort {effort!r} is unknown; choose normal or high")
+    weights = match_weights(pair.spec, pair.a, pair.b, seed=seed, restarts=restarts, progress=progress)
+    if pair.data is None:
+        if effort == "high":
+            raise OptionError("effort high descends on training examples; name data with --data")
+        return replace(weights, notes=("without data: weight matching; with data, activations would be tried too",))
+    began = time.perf_counter() - weights.seconds
+    spec, module, a, b, data = pair.seen
+    judge = Midpoint(spec, module, a, b, hold_back(data).held)
+    found = {"weight": weights}
+    notes: tuple[str, ...] = ()
+    try:
+        found["activation"] = match_activations(spec, module, a, b, data.take(EXAMPLES), progress=progress)
+    except SymmetryError as error:
+        notes = (f"activations were not tried: {error}",)
+    midpoints = {name: judge.loss(match.permutation.indices) for name, match in found.items()}
+    best = min(midpoints, key=lambda name: midpoints[name])
+    midpoints["unaligned"] = judge.loss(spec.identity())
+    figures = ", ".join(f"{name} {loss:.4g}" for name, loss in midpoints.items())
+    notes += (f"loss half-way on held-back training examples: {figures}; {best} matching is kept",)
+    return replace(
+        found[best],
+        method=f"auto: {found[best].method}",
+        seconds=time.perf_counter() - began,
+        midpoints=midpoints,
+        notes=notes,
+    )
