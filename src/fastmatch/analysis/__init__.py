@@ -7,6 +7,7 @@ from fastmatch.analysis.deviation import Deviation, output_deviation
 from fastmatch.analysis.features import features
 from fastmatch.analysis.indirect import indirect_barriers
 from fastmatch.analysis.layer_features import FeaturePair, Features, LayerFeatures
+from fastmatch.analysis.methods import UNALIGNED, MethodComparison, compare_methods
 from fastmatch.analysis.plane import Plane, Projection, plane
 from fastmatch.analysis.population import Population, population
 from fastmatch.analysis.redundancy import Reduction, merge_units, unit_similarity
@@ -18,6 +19,7 @@ from fastmatch.analysis.trajectory import Trajectory, fixed_fraction, simultaneo
 from fastmatch.analysis.widths import narrow, pad
 
 __all__ = [
+    "UNALIGNED",
     "Boundaries",
     "Children",
     "Clusters",
@@ -25,6 +27,7 @@ __all__ = [
     "FeaturePair",
     "Features",
     "LayerFeatures",
+    "MethodComparison",
     "Plane",
     "Population",
     "Projection",
@@ -35,6 +38,7 @@ __all__ = [
     "Trajectory",
     "boundaries",
     "children",
+    "compare_methods",
     "compose_route",
     "features",
     "fixed_fraction",

@@ -11,6 +11,7 @@ from fastmatch import FastmatchError
 from fastmatch.cli.align import align
 from fastmatch.cli.barrier import barrier
 from fastmatch.cli.compare import compare
+from fastmatch.cli.compare_methods import compare_methods
 from fastmatch.cli.features import features
 from fastmatch.cli.inspect import inspect
 from fastmatch.cli.matrix import matrix
@@ -36,7 +37,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, align, barrier, matrix, trajectory, features, inspect, compare):
+for command in (train, align, barrier, matrix, trajectory, features, inspect, compare, compare_methods):
     cli.add_command(command)
 
 

@@ -28,13 +28,21 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 
 
 @contextmanager
-def progress(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a callback (done, total) that moves a bar on a terminal and does nothing in a pipe."""
+def progresses() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a callback (what runs, done, total) that moves a bar on a terminal and does nothing in a pipe."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     screen = Console(stderr=True)
     with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as bars:
-        task = bars.add_task(description, total=None)
-        yield lambda done, total: bars.update(task, completed=done, total=total)
+        task = bars.add_task("", total=None)
+        yield lambda name, done, total: bars.update(task, description=name, completed=done, total=total)
+
+
+@contextmanager
+def progress(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Yield a callback (done, total) that moves a bar on a terminal and does nothing in a pipe."""
+    with progresses() as tick:
+        tick(description, 0, 1)
+        yield lambda done, total: tick(description, done, total)
 
 
 def table(*columns: str, title: str | None = None) -> Table:

@@ -1,7 +1,7 @@
 """Matching: from state dicts to permutations."""
 
 from fastmatch.matching.activations import match_activations
-from fastmatch.matching.match import GroupMatch, JointMatch, Match
+from fastmatch.matching.match import GroupMatch, JointMatch, Match, Stop
 from fastmatch.matching.methods import METHODS, Method, check_options, match
 from fastmatch.matching.pair import Pair
 from fastmatch.matching.weights import match_weights
@@ -13,6 +13,7 @@ __all__ = [
     "Match",
     "Method",
     "Pair",
+    "Stop",
     "check_options",
     "match",
     "match_activations",

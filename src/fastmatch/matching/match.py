@@ -15,6 +15,10 @@ from fastmatch.symmetry import PermutationSpec
 Measure = Literal["similarity", "loss", "error", "barrier", "difference"]
 
 
+class Stop(Exception):
+    """Raised by a caller's ``progress`` to end a search; one that keeps a best permutation returns it."""
+
+
 @dataclass(frozen=True)
 class GroupMatch:
     """Figures of one group.
@@ -45,7 +49,8 @@ class Match:
     sweeps
         Passes over all groups (1 for methods without iteration).
     status
-        ``"converged"``, ``"sweep limit"``, or ``"all steps"`` where their number was given beforehand.
+        ``"converged"``, ``"sweep limit"``, or ``"all steps"`` where their number was given beforehand,
+        or ``"stopped"`` (:class:`Stop`).
     restarts
         Final objective of every start, in order; the best one is kept.
     examples

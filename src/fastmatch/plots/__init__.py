@@ -7,6 +7,7 @@ from fastmatch.plots.curves import Panel, draw_curves
 from fastmatch.plots.distributions import draw_boxes, draw_bundles, draw_histograms
 from fastmatch.plots.lines import draw_barrier
 from fastmatch.plots.matrix import draw_matrices
+from fastmatch.plots.methods import draw_methods
 from fastmatch.plots.plane import Landscape, draw_planes
 from fastmatch.plots.triangle import draw_triangle
 
@@ -24,6 +25,7 @@ __all__ = [
     "draw_curves",
     "draw_histograms",
     "draw_matrices",
+    "draw_methods",
     "draw_planes",
     "draw_triangle",
     "new_figure",
