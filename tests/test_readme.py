@@ -19,7 +19,7 @@ def test_the_python_example_runs_and_alignment_lowers_the_barrier(capsys):
 
 
 def test_every_command_has_a_row_and_every_row_a_command():
-    rows = set(re.findall(r"^\| `fastmatch (\w+)", README.read_text(), re.MULTILINE))
+    rows = set(re.findall(r"^\| `fastmatch ([\w-]+)", README.read_text(), re.MULTILINE))
     assert rows == set(cli.commands)
 
 

@@ -10,12 +10,13 @@ from typing import Literal
 from fastmatch.errors import OptionError, SymmetryError
 from fastmatch.matching.activations import match_activations
 from fastmatch.matching.match import Match
-from fastmatch.matching.midpoint import Midpoint, hold_back
+from fastmatch.matching.midpoint import Midpoint
 from fastmatch.matching.pair import Pair
 from fastmatch.matching.weights import match_weights
 
 RESTARTS = 5
 EXAMPLES = 10_000  # Of a larger training set: more help activation matching little.
+JUDGED = 5_000  # Neither of the two learns labels by heart: they may be judged on what activations were compared on.
 Effort = Literal["normal", "high"]
 
 
@@ -29,7 +30,7 @@ def match_auto(
 ) -> Match:
     """Weight matching with restarts and activation matching; the one with the lower loss half-way is kept.
 
-    Judged on training examples that are held back, with statistics of BatchNorm reset. With ``effort="high"`` the
+    Judged on training examples, with statistics of BatchNorm reset. With ``effort="high"`` the
     descent through the assignment (:func:`match_straight_through`) goes on from the better one, on the other training
     examples. Without data this is weight matching. A planted permutation is found where one of the two finds it.
 
@@ -47,7 +48,7 @@ def match_auto(
         return replace(weights, notes=("without data: weight matching; with data, activations would be tried too",))
     began = time.perf_counter() - weights.seconds
     spec, module, a, b, data = pair.seen
-    judge = Midpoint(spec, module, a, b, hold_back(data).held)
+    judge = Midpoint(spec, module, a, b, data.take(JUDGED))
     found = {"weight": weights}
     notes: tuple[str, ...] = ()
     try:
@@ -58,10 +59,11 @@ def match_auto(
     best = min(midpoints, key=lambda name: midpoints[name])
     midpoints["unaligned"] = judge.loss(spec.identity())
     figures = ", ".join(f"{name} {loss:.4g}" for name, loss in midpoints.items())
-    notes += (f"loss half-way on held-back training examples: {figures}; {best} matching is kept",)
+    notes += (f"loss half-way on training examples: {figures}; {best} matching is kept",)
     return replace(
         found[best],
         method=f"auto: {found[best].method}",
+        seed=seed,
         seconds=time.perf_counter() - began,
         midpoints=midpoints,
         notes=notes,
