@@ -82,8 +82,6 @@ def match_activations(
     began = time.perf_counter()
     pairs = pairs_of(spec, a, b)
     indices, views = compare(spec, module, pairs, data, similarity, batch_size, progress)
-    plain = {name: view.matrix for name, view in views.items() if not spec.group(name).base}
-    indices = settle_ties(*side_by_side(spec, pairs), indices, plain)
     groups = [_figures(spec, group, views, indices) for group in spec.groups]
     return Match(
         permutation=Permutation(spec, indices),
@@ -123,7 +121,7 @@ def compare(
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[dict[str, np.ndarray], dict[str, View]]:
-    """Best index arrays by activations alone, and what was seen of every group without insides.
+    """Best index arrays, ties settled, and what was seen of every group without insides.
 
     Similarities are of the units of a with those of b in the order of its state dict.
     """
@@ -148,7 +146,8 @@ def compare(
             name: View(matrix, _columns(spec, spec.group(name), step), observed[name])
             for name, matrix in matrices.items()
         }
-    return indices, views
+    plain = {name: view.matrix for name, view in views.items() if not spec.group(name).base}
+    return settle_ties(*side_by_side(spec, pairs), indices, plain), views
 
 
 def _update(parts: Iterable[Observed], a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from fastmatch import kernels
 from fastmatch.devices import full_float32
-from fastmatch.errors import DataError
 from fastmatch.symmetry import Graph, GraphRunner, Group, PermutationSpec, export_graph, float_type
 
 _aten = torch.ops.aten
@@ -28,17 +27,21 @@ class Mixture:
     groups
         Those whose units may move: without bases and without groups inside them.
     example
-        Some inputs, to export the network with.
+        Some inputs, to export the network with, on the device of a.
     """
 
     def __init__(
         self, spec: PermutationSpec, module: nn.Module, a: State, groups: Sequence[Group], example: Tensor
     ) -> None:
-        self._a = a
+        self._a = {name: _wide(tensor) for name, tensor in a.items()}
         self._places = {group.name: spec.matched(group) for group in groups}
-        self._moving = list(dict.fromkeys(place.tensor for places in self._places.values() for place in places))
-        self._dtype = float_type(a)
-        self._runner = GraphRunner(_with_batch_statistics(export_graph(module, (example.to(self._dtype),))), ())
+        self.moving = list(dict.fromkeys(place.tensor for places in self._places.values() for place in places))
+        home = next((tensor.device for tensor in module.state_dict().values()), example.device)
+        graph = export_graph(module, (example.to(home, float_type(module.state_dict())),))
+        self._runner = GraphRunner(
+            _with_batch_statistics(graph if home == example.device else graph.to(example.device)), ()
+        )
+        self._dtype = float_type(self._a)
 
     def gradients(self, b: State, alpha: float, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Gradient by the assignment of every group, at the order in which b is given.
@@ -49,23 +52,28 @@ class Mixture:
         """
         weights = self.weight_gradients(b, alpha, inputs, labels)
         return {
-            name: alpha * kernels.gram((place.units(weights[place.tensor]), place.units(b[place.tensor])) for place in at)
+            name: alpha
+            * kernels.gram((place.units(weights[place.tensor]), place.units(b[place.tensor])) for place in at)
             for name, at in self._places.items()
         }
 
     def weight_gradients(self, b: State, alpha: float, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Gradient of the loss by the parameters that carry the groups, at their values in the mixture."""
         state = {name: _mixed(tensor, b[name], alpha) for name, tensor in self._a.items()}
-        leaves = [state[name].requires_grad_() for name in self._moving]
+        leaves = [state[name].requires_grad_() for name in self.moving]
         with torch.enable_grad(), full_float32():
             (logits,) = self._runner.run(*self._runner.arguments(state, (inputs.to(self._dtype),)))
-            loss = F.cross_entropy(logits, labels)
-        found = torch.autograd.grad(loss, leaves, materialize_grads=True)
-        return dict(zip(self._moving, found, strict=True))
+            found = torch.autograd.grad(F.cross_entropy(logits, labels), leaves, materialize_grads=True)
+        return dict(zip(self.moving, found, strict=True))
 
 
 def _mixed(a: Tensor, b: Tensor, alpha: float) -> Tensor:
-    return torch.lerp(a, b, alpha) if a.is_floating_point() else a
+    return torch.lerp(a, b.to(a.dtype), alpha) if a.is_floating_point() else a
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or wider as it is."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32)) if tensor.is_floating_point() else tensor
 
 
 def _with_batch_statistics(graph: Graph) -> Graph:
