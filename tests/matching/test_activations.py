@@ -101,15 +101,15 @@ def test_activations_of_one_batch_are_in_memory_at_a_time(pair, data, monkeypatc
 
     monkeypatch.setattr(GraphRunner, "activations", watched)
     first = a.state_dict()
-    match_activations(spec, a, first, b.state_dict(), data, batch_size=30)
+    match_activations(spec, a, first, b.state_dict(), data, similarity="pearson", batch_size=30)
     assert len(alive) == 2 * 5 * 2
 
 
 def test_residual_streams_are_observed_at_their_last_sum(digits):
     model = "resnet20(width=1, norm=layer, in_channels=1, size=8)"
     module = build(model)
-    taps, runner = observe(trace(module, example(model)), module, example(model))
-    nodes = {node.name: node for node in runner.module.graph.nodes}
+    taps, graph = observe(trace(module, example(model)), module, example(model))
+    nodes = {node.name: node for node in graph.module.graph.nodes}
     for tap in taps.values():
         assert str(nodes[tap.place.tensor].target) == "aten.relu.default"
     order = list(nodes)
@@ -137,7 +137,7 @@ def test_duplicated_units_are_told_apart_by_their_weights(pair, data):
 
 def test_an_unknown_similarity_is_refused(pair, data):
     a, b, spec = pair
-    with pytest.raises(OptionError, match="choose linear or pearson"):
+    with pytest.raises(OptionError, match="choose summed, pearson or linear"):
         match_activations(spec, a, a.state_dict(), b.state_dict(), data, similarity="cosine")
 
 

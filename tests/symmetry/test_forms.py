@@ -110,9 +110,9 @@ def test_groups_are_observed_on_activations_and_never_on_weights():
         prune.random_unstructured(layer, "weight", amount=0.3)
     inputs = (torch.randn(4, 5),)
     spec = trace(module, inputs)
-    taps, runner = observe(spec, module, inputs)
+    taps, graph = observe(spec, module, inputs)
     (tap,) = taps.values()
-    targets = {node.name: str(node.target) for node in runner.module.graph.nodes}
+    targets = {node.name: str(node.target) for node in graph.module.graph.nodes}
     assert targets[tap.place.tensor] == "aten.relu.default"
     data = Split(torch.randn(200, 5), torch.zeros(200, dtype=torch.int64))
     state = module.state_dict()

@@ -33,7 +33,7 @@ Example:
 @options.method
 @click.option(
     "--similarity",
-    type=click.Choice(["pearson", "linear"]),
+    type=click.Choice(["summed", "pearson", "linear"]),
     help="Of activations.  [default: pearson]",
 )
 @click.option("--restarts", type=int, help="Starts of weight matching; the best objective wins.")

@@ -5,25 +5,25 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fastmatch import assignment, kernels
+from fastmatch import assignment
 from fastmatch.data import Split, batch_count
-from fastmatch.errors import DataError, OptionError, SymmetryError
+from fastmatch.errors import DataError, OptionError
 from fastmatch.matching.joint import Similarity as JointSimilarity
 from fastmatch.matching.joint import insides, solve_group
 from fastmatch.matching.match import GroupMatch, Match
-from fastmatch.matching.several import States, pairs_of, side_by_side
+from fastmatch.matching.observed import SIMILARITIES, Observed, Similarity, find_places
+from fastmatch.matching.several import State, States, pairs_of, side_by_side
 from fastmatch.matching.ties import settle_ties
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import GraphRunner, Group, PermutationSpec, Tap, float_type, observe
+from fastmatch.symmetry import Group, PermutationSpec, float_type
 
-Similarity = Literal["linear", "pearson"]
 BATCH_SIZE = 250
 
 
@@ -43,10 +43,9 @@ def match_activations(
     Where a group is only seen together with others (the tokens of a mixer beside its channels), those are lined up
     first and a second pass follows.
 
-    A group is observed at the last elementwise operation before it is consumed (after the nonlinearity); all axes but
-    that of the units are samples. Similarities are streamed: the activations of one batch are in memory at a time. Both
-    networks run in evaluation mode. Units that activations cannot tell apart (dead ones, duplicates) are matched among
-    themselves by their weights.
+    All axes but that of the units are samples. Similarities are streamed: the activations of one batch are in memory at
+    a time. Both networks run in evaluation mode. Units that activations cannot tell apart (dead ones, duplicates) are
+    matched among themselves by their weights. A planted permutation is recovered.
 
     Parameters
     ----------
@@ -56,8 +55,10 @@ def match_activations(
     data
         Examples to compare on: training examples, so that test figures stay clean.
     similarity
-        ``"pearson"``: correlation over the samples, 0 for dead units (Li et al. 2016); ``"linear"``: the inner product,
-        whose assignment minimises the Euclidean distance of activations (Sharma et al. 2024, appendix A).
+        ``"pearson"``: correlation over the samples, 0 for dead units (Li et al. 2016), where a group stands last before
+        it is consumed (after the nonlinearity); ``"linear"``: the inner product there, whose assignment minimises the
+        Euclidean distance of activations (Sharma et al. 2024, appendix A); ``"summed"``: correlations after and before
+        the nonlinearity, added up, each the mean over all blocks of a residual stream.
     progress
         Called with (batches done, batches) after each.
 
@@ -72,35 +73,15 @@ def match_activations(
     SymmetryError
         The network cannot be traced, or a group is nowhere observed.
     """
-    if similarity not in ("linear", "pearson"):
-        raise OptionError(f"similarity {similarity!r} is unknown; choose linear or pearson")
+    if similarity not in SIMILARITIES:
+        raise OptionError(
+            f"similarity {similarity!r} is unknown; choose {', '.join(SIMILARITIES[:-1])} or {SIMILARITIES[-1]}"
+        )
     if len(data) < 2:
         raise DataError(f"activations of {len(data)} example cannot be compared; use at least 2, better thousands")
     began = time.perf_counter()
     pairs = pairs_of(spec, a, b)
-    taps, runner = _observe(spec, module, data, batch_size)
-    indices: dict[str, np.ndarray] = {}
-    views: dict[str, _View] = {}
-    while taps:
-        ready = [name for name, tap in taps.items() if not tap.beside - indices.keys()] or list(taps)
-        chosen = {name: taps.pop(name) for name in ready}
-        moments = {name: [kernels.Moments() for _ in pairs] for name in chosen}
-        current = [(first, spec.permute(second, indices)) for first, second in pairs]
-        for done, (inputs, _) in enumerate(data.batches(batch_size), start=1):
-            for number, pair in enumerate(current):
-                parts = {name: several[number] for name, several in moments.items()}
-                _update(parts, chosen, *(runner.activations(state, (inputs.to(float_type(state)),)) for state in pair))
-            if progress is not None:
-                progress(done, batch_count(len(data), batch_size))
-        matrices = {name: _matrix(parts, similarity) for name, parts in moments.items()}
-        step = _solve(spec, matrices, indices.keys())
-        indices = spec.compose(indices, step)
-        views |= {
-            name: _View(matrix, _columns(spec, spec.group(name), step), moments[name])
-            for name, matrix in matrices.items()
-        }
-    plain = {name: view.matrix for name, view in views.items() if not spec.group(name).base}
-    indices = settle_ties(*side_by_side(spec, pairs), indices, plain)
+    indices, views = compare(spec, module, pairs, data, similarity, batch_size, progress)
     groups = [_figures(spec, group, views, indices) for group in spec.groups]
     return Match(
         permutation=Permutation(spec, indices),
@@ -117,48 +98,66 @@ def match_activations(
     )
 
 
-class _View(NamedTuple):
+class View(NamedTuple):
     """What was seen of a group: similarities over all its bases, the columns chosen, and the moments of every pair."""
 
     matrix: np.ndarray
     columns: np.ndarray
-    moments: list[kernels.Moments]
+    pairs: list[Observed]
 
     @property
     def dead(self) -> int:
         """Units that no pair of networks sees alive, in the network that has more of them."""
-        seen = zip(*(part.alive() for part in self.moments), strict=True)
+        seen = zip(*(part.alive() for part in self.pairs), strict=True)
         return max(int((~torch.stack(alive).any(0)).sum()) for alive in seen)
 
 
-def _observe(
-    spec: PermutationSpec, module: nn.Module, data: Split, batch_size: int
-) -> tuple[dict[str, Tap], GraphRunner]:
-    """Taps of the groups without insides; what has insides is judged by theirs."""
-    example = next(iter(data.batches(batch_size)))[0].to(float_type(module.state_dict()))
-    taps, runner = observe(spec, module, (example,))
-    carriers = {name for group in spec.groups for name in group.base}
-    leaves = [group.name for group in spec.groups if group.name not in carriers]
-    if blind := [name for name in leaves if name not in taps]:
-        raise SymmetryError(f"group {blind[0]!r} has no activation to compare; use --method weight")
-    return {name: taps[name] for name in leaves}, runner
+def compare(
+    spec: PermutationSpec,
+    module: nn.Module,
+    pairs: Sequence[tuple[State, State]],
+    data: Split,
+    similarity: Similarity,
+    batch_size: int = BATCH_SIZE,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, np.ndarray], dict[str, View]]:
+    """Best index arrays, ties settled, and what was seen of every group without insides.
+
+    Similarities are of the units of a with those of b in the order of its state dict.
+    """
+    waiting, runner = find_places(spec, module, next(iter(data.batches(batch_size)))[0], similarity)
+    indices: dict[str, np.ndarray] = {}
+    views: dict[str, View] = {}
+    while waiting:
+        ready = [name for name, places in waiting.items() if not places.beside - indices.keys()] or list(waiting)
+        chosen = {name: waiting.pop(name) for name in ready}
+        observed = {name: [Observed(places) for _ in pairs] for name, places in chosen.items()}
+        current = [(first, spec.permute(second, indices)) for first, second in pairs]
+        for done, (inputs, _) in enumerate(data.batches(batch_size), start=1):
+            for number, pair in enumerate(current):
+                parts = [several[number] for several in observed.values()]
+                _update(parts, *(runner.activations(state, (inputs.to(float_type(state)),)) for state in pair))
+            if progress is not None:
+                progress(done, batch_count(len(data), batch_size))
+        matrices = {name: _matrix(several, similarity) for name, several in observed.items()}
+        step = _solve(spec, matrices, indices.keys())
+        indices = spec.compose(indices, step)
+        views |= {
+            name: View(matrix, _columns(spec, spec.group(name), step), observed[name])
+            for name, matrix in matrices.items()
+        }
+    plain = {name: view.matrix for name, view in views.items() if not spec.group(name).base}
+    return settle_ties(*side_by_side(spec, pairs), indices, plain), views
 
 
-def _update(
-    moments: Mapping[str, kernels.Moments],
-    taps: Mapping[str, Tap],
-    values_a: Mapping[str, Tensor],
-    values_b: Mapping[str, Tensor],
-) -> None:
-    for name, tap in taps.items():
-        (first, axes), (second, _) = (tap.place.view(values[tap.place.tensor]) for values in (values_a, values_b))
-        moments[name].update(first, second, axes=axes)
+def _update(parts: Iterable[Observed], a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+    for part in parts:
+        part.update(a, b)
 
 
-def _matrix(moments: Sequence[kernels.Moments], similarity: Similarity) -> np.ndarray:
+def _matrix(pairs: Sequence[Observed], similarity: Similarity) -> np.ndarray:
     """Similarities of all pairs of networks, added up."""
-    parts = (part.pearson() if similarity == "pearson" else part.linear() for part in moments)
-    return functools.reduce(torch.add, parts).cpu().numpy()
+    return functools.reduce(torch.add, (part.matrix(similarity) for part in pairs)).cpu().numpy()
 
 
 def _solve(spec: PermutationSpec, matrices: Mapping[str, np.ndarray], done: Collection[str]) -> dict[str, np.ndarray]:
@@ -200,7 +199,7 @@ def _columns(spec: PermutationSpec, group: Group, indices: Mapping[str, np.ndarr
 
 
 def _figures(
-    spec: PermutationSpec, group: Group, views: Mapping[str, _View], indices: Mapping[str, np.ndarray]
+    spec: PermutationSpec, group: Group, views: Mapping[str, View], indices: Mapping[str, np.ndarray]
 ) -> GroupMatch:
     """Figures of one group: of its own activations, or of those of the groups inside it."""
     before = after = 0.0

@@ -11,6 +11,7 @@ from fastmatch.matching.activations import match_activations
 from fastmatch.matching.auto import match_auto
 from fastmatch.matching.match import Match
 from fastmatch.matching.pair import Pair
+from fastmatch.matching.straight_through import match_straight_through, match_straight_through_original
 from fastmatch.matching.weights import match_weights
 
 Needs = Literal["weights", "inputs", "labels"]
@@ -38,10 +39,24 @@ def _activation(pair: Pair, *, seed: int, **options: Any) -> Match:
     return replace(match_activations(*pair.seen, **options), seed=seed)
 
 
+def _straight_through(pair: Pair, **options: Any) -> Match:
+    return match_straight_through(*pair.seen, **options)
+
+
+def _straight_through_original(pair: Pair, **options: Any) -> Match:
+    return match_straight_through_original(*pair.seen, **options)
+
+
 METHODS: dict[str, Method] = {
     "auto": _method(match_auto, "weights", "restarts effort", "weights and activations, judged by the loss half-way"),
     "weight": _method(_weight, "weights", "restarts start", "coordinate descent on the inner product of weights"),
     "activation": _method(_activation, "inputs", "similarity", "correlation of activations"),
+    "straight_through": _method(
+        _straight_through, "labels", "start steps", "descent on the loss half-way, through similarities"
+    ),
+    "straight_through_original": _method(
+        _straight_through_original, "labels", "start steps", "the same through weights, as in Git Re-Basin"
+    ),
 }
 
 

@@ -80,7 +80,7 @@ def match_weights(
     for name, value in before.items():
         if not math.isfinite(value):
             raise PermutationError(f"{name!r} of network a or b holds NaN or infinite weights; use other checkpoints")
-    first = _first(spec, start)
+    first = spec.identity() if start is None else starting_indices(spec, start)
     descents = []
     for descent in _descents(problem, first, seed, restarts):
         descents.append(descent)
@@ -104,9 +104,8 @@ def match_weights(
     )
 
 
-def _first(spec: PermutationSpec, start: Permutation | None) -> dict[str, np.ndarray]:
-    if start is None:
-        return spec.identity()
+def starting_indices(spec: PermutationSpec, start: Permutation) -> dict[str, np.ndarray]:
+    """Index arrays of ``start``; PermutationError if it is of other groups."""
     if start.spec.digest != spec.digest:
         raise PermutationError(
             "the start has other groups than a and b: it is of another network, or was made with other groups frozen"

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fastmatch.errors import OptionError, SymmetryError
 from fastmatch.symmetry.extract import extract
-from fastmatch.symmetry.graph import GraphRunner
+from fastmatch.symmetry.graph import Graph
 from fastmatch.symmetry.spec import Group, PermutationSpec
 from fastmatch.symmetry.taps import Tap, find_taps
 from fastmatch.symmetry.tracer import Method, trace_graph
@@ -52,8 +52,8 @@ def _axes(group: Group) -> tuple[tuple[str, ...], list[str]]:
     return group.base, [str(place) for place in group.occurrences]
 
 
-def observe(spec: PermutationSpec, module: nn.Module, inputs: Sequence[Tensor]) -> tuple[dict[str, Tap], GraphRunner]:
-    """Where each group of a traced spec can be observed, and what runs the network and returns the values there.
+def observe(spec: PermutationSpec, module: nn.Module, inputs: Sequence[Tensor]) -> tuple[dict[str, Tap], Graph]:
+    """Where each group of a traced spec can be observed, on the values of a graph of the network.
 
     The network is traced where its weights are, and runs where ``inputs`` are.
 
@@ -73,5 +73,4 @@ def observe(spec: PermutationSpec, module: nn.Module, inputs: Sequence[Tensor]) 
             "keep groups in order, or --method weight"
         )
     taps = find_taps(tracer, extraction)
-    graph = tracer.graph if device == home else tracer.graph.to(device)
-    return taps, GraphRunner(graph, [tap.place.tensor for tap in taps.values()])
+    return taps, tracer.graph if device == home else tracer.graph.to(device)

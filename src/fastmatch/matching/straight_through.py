@@ -1,0 +1,265 @@
+"""Straight-through descent: the assignment that lowers the training loss between two networks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastmatch import assignment
+from fastmatch.assignment import Assignment
+from fastmatch.data import Split
+from fastmatch.errors import OptionError
+from fastmatch.matching.activations import compare
+from fastmatch.matching.joint import insides
+from fastmatch.matching.match import Match, bare_groups
+from fastmatch.matching.midpoint import Midpoint, hold_back
+from fastmatch.matching.mixture import Mixture, State
+from fastmatch.matching.several import pairs_of
+from fastmatch.matching.weights import match_weights, starting_indices
+from fastmatch.permutation import Permutation
+from fastmatch.symmetry import Indices, PermutationSpec
+
+STEPS = 151
+BATCH_SIZE = 100
+JUDGED_EVERY = 10  # Steps between two looks at the examples held back.
+_EXAMPLES = 2000  # That similarities are taken on.
+_RATE = 0.03  # First step of a similarity, in standard deviations of its gradient; falls linearly to 0.
+_MEMORY, _SCALE_MEMORY = 0.9, 0.99  # Of the mean gradient, and of its mean square over a group, as in Adam.
+_WEIGHT_RATE = 1e-3  # Of Adam on the weights of the original form.
+Progress = Callable[[int, int], None]
+
+
+def match_straight_through(
+    spec: PermutationSpec,
+    module: nn.Module,
+    a: State,
+    b: State,
+    data: Split,
+    *,
+    seed: int = 0,
+    start: Permutation | None = None,
+    steps: int = STEPS,
+    progress: Progress | None = None,
+) -> Match:
+    """Descend on the training loss between a and permuted b, through the assignment.
+
+    Every group keeps a matrix of similarities, whose best assignment P is its permutation. The loss is that of
+    ``(1 - alpha) a + alpha P b`` on a batch, alpha 1/2 and uniform in [0.3, 0.7] in turns; its gradient by the entries
+    of P, taken at P as if P were any matrix (straight through), moves the similarities, and P follows. Similarities
+    begin as those of activation matching (``"summed"``). Every tenth P is judged by the loss half-way on examples that
+    are held back; the best is kept, the start among them. A planted permutation is where activation matching starts.
+
+    Groups that have others inside them (attention heads), and those inside, keep the order of the start.
+
+    Parameters
+    ----------
+    a, b
+        State dicts of ``module``. b is aligned to a.
+    data
+        Training examples with labels; some are held back.
+    seed
+        Seeds the order of the examples and alpha.
+    start
+        Permutation to begin with; that of activation matching if None.
+    steps
+        Gradients to take.
+    progress
+        Called with (steps done, steps).
+
+    Raises
+    ------
+    OptionError
+        ``steps`` is below 1.
+    PermutationError
+        A state dict does not fit the spec, or ``start`` does not.
+    DataError
+        Too few examples, or the network does not return logits for them.
+    SymmetryError
+        The network cannot be exported, or a group is nowhere observed.
+
+    References
+    ----------
+    Ainsworth et al. 2023, section 3.3: descent through a projection to permutations, there of weights (see
+    :func:`match_straight_through_original`), here of similarities. Bengio et al. 2013: straight-through gradients.
+    """
+    path = _Run(spec, module, a, b, data, seed, start, steps)
+    return path.best("straight_through", _descend(path), progress)
+
+
+def match_straight_through_original(
+    spec: PermutationSpec,
+    module: nn.Module,
+    a: State,
+    b: State,
+    data: Split,
+    *,
+    seed: int = 0,
+    start: Permutation | None = None,
+    steps: int = STEPS,
+    progress: Progress | None = None,
+) -> Match:
+    """Descend on the training loss half-way between a and permuted b, through weights that b is matched with.
+
+    Free weights, a's to begin with, are projected to the nearest permutation of b by weight matching; the gradient of
+    the loss at ``(a + P b) / 2`` is applied to them (Adam). All groups move. What is kept, and the arguments, are as in
+    :func:`match_straight_through`; ``start`` is where the first projection begins, the identity if None. A planted
+    permutation is found where weight matching finds it.
+
+    References
+    ----------
+    Ainsworth et al. 2023, section 3.3 and algorithm 3.
+    """
+    path = _Run(spec, module, a, b, data, seed, start, steps)
+    return path.best("straight_through_original", _descend_in_weights(path), progress)
+
+
+class _Run:
+    """What both forms begin with, and how the best of their permutations is kept."""
+
+    def __init__(
+        self,
+        spec: PermutationSpec,
+        module: nn.Module,
+        a: State,
+        b: State,
+        data: Split,
+        seed: int,
+        start: Permutation | None,
+        steps: int,
+    ) -> None:
+        if steps < 1:
+            raise OptionError(f"steps must be at least 1, received {steps}")
+        self.began = time.perf_counter()
+        pairs_of(spec, a, b)
+        self.spec, self.module, self.a, self.b = spec, module, a, b
+        self.seed, self.steps = seed, steps
+        self.start = None if start is None else starting_indices(spec, start)
+        self.examples = len(data)
+        self.fit, held = hold_back(data)
+        self.judge = Midpoint(spec, module, a, b, held)
+        self.notes: tuple[str, ...] = ()
+        self._random = np.random.default_rng(seed)
+
+    def batches(self) -> Iterator[tuple[float, Tensor, Tensor]]:
+        """For every step, a number from 0.3 to 0.7, and a batch; examples come round in a random order."""
+        order = self._random.permutation(len(self.fit))
+        size = min(BATCH_SIZE, len(order))
+        for step in range(self.steps):
+            places = torch.from_numpy(order[(step * size + np.arange(size)) % len(order)]).to(self.fit.labels.device)
+            yield self._random.uniform(0.3, 0.7), self.fit.inputs[places], self.fit.labels[places]
+
+    def best(self, method: str, path: Iterator[Indices], progress: Progress | None) -> Match:
+        """The best permutation on the path, of which some are judged: the first, the last, and every tenth."""
+        losses = []
+        for done, indices in enumerate(path):
+            if done % JUDGED_EVERY == 0 or done == self.steps:
+                losses.append(self.judge.loss(indices))
+                if losses[-1] == min(losses):
+                    kept = dict(indices)
+            if progress is not None and done:
+                progress(done, self.steps)
+        before = self.judge.loss(self.spec.identity())
+        return Match(
+            permutation=Permutation(self.spec, kept),
+            method=method,
+            seed=self.seed,
+            objective_before=before,
+            objective_after=min(losses),
+            groups=bare_groups(self.spec, kept),
+            sweeps=self.steps,
+            status="all steps",
+            restarts=(),
+            examples=self.examples,
+            seconds=time.perf_counter() - self.began,
+            measure="loss",
+            midpoints={"unaligned": before, "start": losses[0], method: min(losses)},
+            notes=self.notes,
+        )
+
+
+def _descend(run: _Run) -> Iterator[dict[str, np.ndarray]]:
+    """The start, and the permutation after each step of the similarities."""
+    spec = run.spec
+    indices, views = compare(spec, run.module, [(run.a, run.b)], run.fit.take(_EXAMPLES), "summed")
+    if run.start is not None:
+        indices = run.start
+    yield indices
+    groups = [group for group in spec.groups if group.name in views and not group.base and not insides(spec, group)]
+    if still := [group.name for group in spec.groups if group not in groups]:
+        run.notes = (f"in the order of the start: {', '.join(still)} (groups within groups)",)
+    if not groups:
+        return
+    mixture = Mixture(spec, run.module, run.a, groups, run.fit.inputs[:5])
+    descent = Similarities({group.name: views[group.name].matrix for group in groups}, indices)
+    for step, (alpha, inputs, labels) in enumerate(run.batches()):
+        found = mixture.gradients(spec.permute(run.b, indices), alpha if step % 2 else 0.5, inputs, labels)
+        gradients = {name: in_given_order(matrix, indices[name]) for name, matrix in found.items()}
+        descent.step(gradients, _RATE * (1 - step / run.steps))
+        indices = {**indices, **descent.solve()}
+        yield indices
+
+
+def in_given_order(gradient: Tensor, index: np.ndarray) -> np.ndarray:
+    """A gradient by the units of permuted b as one by those of b as given: unit ``index[j]`` stands in place j."""
+    result = np.empty(gradient.shape)
+    result[:, index] = gradient.cpu().numpy()
+    return result
+
+
+class Similarities:
+    """Similarities that move against a gradient, and the assignments that are best for them.
+
+    Parameters
+    ----------
+    matrices
+        Of every group that moves, units of a by units of b, shape [n, n].
+    start
+        Index arrays that are to be best to begin with: no unit of a has a larger similarity than the one there.
+    """
+
+    def __init__(self, matrices: Mapping[str, np.ndarray], start: Indices) -> None:
+        self.matrices = {name: matrix.astype(np.float64) for name, matrix in matrices.items()}
+        for name, matrix in self.matrices.items():
+            matrix[np.arange(len(matrix)), start[name]] = matrix.max(1)
+        self._mean = {name: np.zeros_like(matrix) for name, matrix in self.matrices.items()}
+        self._square = dict.fromkeys(self.matrices, 0.0)
+        self._steps = 0
+        self._last: dict[str, Assignment] = {}
+
+    def step(self, gradients: Mapping[str, np.ndarray], rate: float) -> None:
+        """Move by about ``rate``, as Adam does, but with one scale for a group."""
+        self._steps += 1
+        for name, gradient in gradients.items():
+            mean = self._mean[name]
+            mean += (1 - _MEMORY) * (gradient - mean)
+            self._square[name] += (1 - _SCALE_MEMORY) * (float(np.square(gradient).mean()) - self._square[name])
+            square = self._square[name] / (1 - _SCALE_MEMORY**self._steps)
+            if square > 0:
+                self.matrices[name] -= rate / (1 - _MEMORY**self._steps) / np.sqrt(square) * mean
+
+    def solve(self) -> dict[str, np.ndarray]:
+        """Best index array of every group."""
+        for name, matrix in self.matrices.items():
+            self._last[name] = assignment.solve(matrix, warm=self._last.get(name))
+        return {name: answer.columns for name, answer in self._last.items()}
+
+
+def _descend_in_weights(run: _Run) -> Iterator[dict[str, np.ndarray]]:
+    """The first projection, and that after each step of the free weights."""
+    spec = run.spec
+    free = {name: run.a[name].clone() for name, layout in spec.tensors.items()}
+    mixture = Mixture(spec, run.module, run.a, spec.groups, run.fit.inputs[:5])
+    optimizer = torch.optim.Adam([free[name] for name in mixture.moving], lr=_WEIGHT_RATE)
+    found = match_weights(spec, free, run.b, seed=run.seed, start=Permutation(spec, run.start or {}))
+    yield dict(found.permutation.indices)
+    for _, inputs, labels in run.batches():
+        gradients = mixture.weight_gradients(found.permutation.apply(run.b), 0.5, inputs, labels)
+        for name, gradient in gradients.items():
+            free[name].grad = 0.5 * gradient
+        optimizer.step()
+        found = match_weights(spec, free, run.b, seed=run.seed, start=found.permutation)
+        yield dict(found.permutation.indices)
