@@ -63,6 +63,27 @@ def test_auto_without_data_matches_weights(trained):
         match(bare, "auto", effort="high")
 
 
+def test_high_effort_goes_on_from_the_better_one(trained):
+    found, start = match(trained, effort="high", seed=1), match(trained, seed=1)
+    judge = Midpoint(trained.spec, trained.module, trained.a, trained.b, hold_back(trained.data).held)
+    assert found.midpoints["start"] == pytest.approx(judge.loss(start.permutation.indices), rel=1e-6)
+    assert found.objective_after == pytest.approx(judge.loss(found.permutation.indices), rel=1e-6)
+    assert found.objective_after < found.midpoints["start"]
+    assert found.notes[: len(start.notes)] == start.notes
+
+
+def test_a_search_that_is_stopped_returns_its_best(trained):
+    def impatient(done, total):
+        if done == 30:
+            raise Stop
+
+    found = match(trained, "straight_through", progress=impatient)
+    assert found.status == "stopped"
+    assert found.sweeps == 30
+    judge = Midpoint(trained.spec, trained.module, trained.a, trained.b, hold_back(trained.data).held)
+    assert found.objective_after == pytest.approx(judge.loss(found.permutation.indices), rel=1e-6)
+
+
 def test_methods_that_look_at_data_ask_for_them(trained):
     bare = Pair(trained.spec, trained.a, trained.b)
     for name, method in METHODS.items():

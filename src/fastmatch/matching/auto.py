@@ -12,6 +12,7 @@ from fastmatch.matching.activations import match_activations
 from fastmatch.matching.match import Match
 from fastmatch.matching.midpoint import Midpoint
 from fastmatch.matching.pair import Pair
+from fastmatch.matching.straight_through import match_straight_through
 from fastmatch.matching.weights import match_weights
 
 RESTARTS = 5
@@ -30,9 +31,9 @@ def match_auto(
 ) -> Match:
     """Weight matching with restarts and activation matching; the one with the lower loss half-way is kept.
 
-    Judged on training examples, with statistics of BatchNorm reset. With ``effort="high"`` the
-    descent through the assignment (:func:`match_straight_through`) goes on from the better one, on the other training
-    examples. Without data this is weight matching. A planted permutation is found where one of the two finds it.
+    Judged on training examples, with statistics of BatchNorm reset. With ``effort="high"`` the descent through the
+    assignment (:func:`match_straight_through`) goes on from the better one, and keeps it if nothing lower is found.
+    Without data this is weight matching. A planted permutation is found where one of the two finds it.
 
     Raises
     ------
@@ -41,12 +42,20 @@ def match_auto(
     """
     if effort not in ("normal", "high"):
         raise OptionError(f"effort {effort!r} is unknown; choose normal or high")
+    began = time.perf_counter()
     weights = match_weights(pair.spec, pair.a, pair.b, seed=seed, restarts=restarts, progress=progress)
     if pair.data is None:
         if effort == "high":
             raise OptionError("effort high descends on training examples; name data with --data")
         return replace(weights, notes=("without data: weight matching; with data, activations would be tried too",))
-    began = time.perf_counter() - weights.seconds
+    better = _better(pair, weights, progress)
+    if effort == "high":
+        better = _descended(pair, better, seed, progress)
+    return replace(better, method=f"auto: {better.method}", seed=seed, seconds=time.perf_counter() - began)
+
+
+def _better(pair: Pair, weights: Match, progress: Callable[[int, int], None] | None) -> Match:
+    """Weight or activation matching, whichever has the lower loss half-way."""
     spec, module, a, b, data = pair.seen
     judge = Midpoint(spec, module, a, b, data.take(JUDGED))
     found = {"weight": weights}
@@ -60,11 +69,12 @@ def match_auto(
     midpoints["unaligned"] = judge.loss(spec.identity())
     figures = ", ".join(f"{name} {loss:.4g}" for name, loss in midpoints.items())
     notes += (f"loss half-way on training examples: {figures}; {best} matching is kept",)
-    return replace(
-        found[best],
-        method=f"auto: {found[best].method}",
-        seed=seed,
-        seconds=time.perf_counter() - began,
-        midpoints=midpoints,
-        notes=notes,
-    )
+    return replace(found[best], midpoints=midpoints, notes=notes)
+
+
+def _descended(pair: Pair, better: Match, seed: int, progress: Callable[[int, int], None] | None) -> Match:
+    """The descent from ``better``, with what led there."""
+    found = match_straight_through(*pair.seen, seed=seed, start=better.permutation, progress=progress)
+    there, here = found.midpoints["start"], found.objective_after
+    words = f"descent from there: {there:.4g} -> {here:.4g} on examples held back"
+    return replace(found, notes=(*better.notes, *found.notes, words))

@@ -15,7 +15,7 @@ from fastmatch.data import Split
 from fastmatch.errors import OptionError
 from fastmatch.matching.activations import compare
 from fastmatch.matching.joint import insides
-from fastmatch.matching.match import Match, bare_groups
+from fastmatch.matching.match import Match, Stop, bare_groups
 from fastmatch.matching.midpoint import Midpoint, hold_back
 from fastmatch.matching.mixture import Mixture, State
 from fastmatch.matching.several import pairs_of
@@ -154,14 +154,18 @@ class _Run:
 
     def best(self, method: str, path: Iterator[Indices], progress: Progress | None) -> Match:
         """The best permutation on the path, of which some are judged: the first, the last, and every tenth."""
-        losses = []
-        for done, indices in enumerate(path):
-            if done % JUDGED_EVERY == 0 or done == self.steps:
-                losses.append(self.judge.loss(indices))
-                if losses[-1] == min(losses):
-                    kept = dict(indices)
-            if progress is not None and done:
-                progress(done, self.steps)
+        losses: list[float] = []
+        status, done = "all steps", 0
+        try:
+            for done, indices in enumerate(path):
+                if done % JUDGED_EVERY == 0 or done == self.steps:
+                    losses.append(self.judge.loss(indices))
+                    if losses[-1] == min(losses):
+                        kept = dict(indices)
+                if progress is not None and done:
+                    progress(done, self.steps)
+        except Stop:
+            status = "stopped"
         before = self.judge.loss(self.spec.identity())
         return Match(
             permutation=Permutation(self.spec, kept),
@@ -170,8 +174,8 @@ class _Run:
             objective_before=before,
             objective_after=min(losses),
             groups=bare_groups(self.spec, kept),
-            sweeps=self.steps,
-            status="all steps",
+            sweeps=done,
+            status=status,
             restarts=(),
             examples=self.examples,
             seconds=time.perf_counter() - self.began,
