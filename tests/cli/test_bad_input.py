@@ -186,8 +186,12 @@ CASES = {
     "data of another shape": (wrong_data, [*ALIGN, "--data", "wide.npz"], "does not take"),
     "limit": (None, [*ALIGN, "--method", "activation", "--limit", "0"], "at least 1"),
     "restarts": (None, [*ALIGN, "--restarts", "0"], "at least 1"),
-    "restarts of activations": (None, [*ALIGN, "--method", "activation", "--restarts", "2"], "--method weight"),
-    "start of activations": (None, [*ALIGN, "--method", "activation", "--start", "x"], "--method weight"),
+    "restarts of activations": (None, [*ALIGN, "--method", "activation", "--restarts", "2"], "takes no restarts"),
+    "start of activations": (
+        None,
+        [*ALIGN, "--method", "activation", "--start", "other.safetensors"],
+        "takes no start",
+    ),
     "start missing": (None, [*ALIGN, "--start", "none.safetensors"], "no alignment at none.safetensors"),
     "start is a checkpoint": (None, [*ALIGN, "--start", "a.pt"], "a.pt is not an alignment"),
     "start of another network": (None, [*ALIGN, "--start", "other.safetensors"], "other groups than a and b"),
@@ -297,7 +301,7 @@ def test_a_gpu_that_is_too_small_gets_one_line(folder, monkeypatch, capsys):
     def full(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr("fastmatch.match_weights", full)
+    monkeypatch.setattr("fastmatch.match", full)
     before = snapshot()
     monkeypatch.setattr("sys.argv", ["fastmatch", *ALIGN])
     with pytest.raises(SystemExit) as stop:

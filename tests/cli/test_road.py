@@ -54,7 +54,19 @@ def test_the_two_commands_work_exactly_as_documented(folder, monkeypatch, capsys
 
 
 def test_results_go_to_json_csv_and_a_picture(folder, monkeypatch, capsys):
-    run(monkeypatch, capsys, "align", "a.pt", "b.pt", "--json", "align.json", "--apply", "aligned.safetensors")
+    run(
+        monkeypatch,
+        capsys,
+        "align",
+        "a.pt",
+        "b.pt",
+        "--method",
+        "weight",
+        "--json",
+        "align.json",
+        "--apply",
+        "aligned.safetensors",
+    )
     outputs = ["--json", "barrier.json", "--csv", "barrier.csv", "--plot", "barrier.png"]
     run(monkeypatch, capsys, "barrier", "--alphas", "5", *outputs)
     align, barrier = (json.loads((folder / f"{name}.json").read_text()) for name in ("align", "barrier"))
@@ -141,15 +153,14 @@ def test_a_user_factory_runs_only_when_the_command_line_names_it(folder, monkeyp
     run(monkeypatch, capsys, "barrier", "--alphas", "3", *options)
     metadata = fastmatch.Permutation.load("alignment.safetensors").metadata
     assert metadata["model"] == "nets.py:net"
-    chosen = {"method": "weight", "similarity": "pearson", "restarts": 1, "start": None, "seed": 0, "limit": None}
-    assert metadata["options"] == chosen | {"spec": None, "freeze": [], "tracing": "export"}
+    unset = dict.fromkeys(("similarity", "restarts", "steps", "effort", "start", "limit", "spec"))
+    assert metadata["options"] == unset | {"method": "auto", "seed": 0, "freeze": [], "tracing": "export"}
 
 
 def test_weight_matching_begins_with_another_alignment(folder, monkeypatch, capsys):
     run(monkeypatch, capsys, "align", "a.pt", "b.pt", "--method", "activation", "--json", "first.json")
-    out = run(
-        monkeypatch, capsys, "align", "a.pt", "b.pt", "--start", "alignment.safetensors", "-o", "better.safetensors"
-    )
+    options = "--method", "weight", "--start", "alignment.safetensors", "-o", "better.safetensors"
+    out = run(monkeypatch, capsys, "align", "a.pt", "b.pt", *options)
     assert "wrote better.safetensors" in out
     first, second = (fastmatch.load(name).state_dict for name in ("a.pt", "b.pt"))
     found = fastmatch.Permutation.load("better.safetensors")

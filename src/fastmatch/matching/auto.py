@@ -14,6 +14,7 @@ from fastmatch.matching.midpoint import Midpoint
 from fastmatch.matching.pair import Pair
 from fastmatch.matching.straight_through import match_straight_through
 from fastmatch.matching.weights import match_weights
+from fastmatch.permutation import Permutation
 
 RESTARTS = 5
 EXAMPLES = 10_000  # Of a larger training set: more help activation matching little.
@@ -26,6 +27,7 @@ def match_auto(
     *,
     seed: int = 0,
     restarts: int = RESTARTS,
+    start: Permutation | None = None,
     effort: Effort = "normal",
     progress: Callable[[int, int], None] | None = None,
 ) -> Match:
@@ -33,7 +35,8 @@ def match_auto(
 
     Judged on training examples, with statistics of BatchNorm reset. With ``effort="high"`` the descent through the
     assignment (:func:`match_straight_through`) goes on from the better one, and keeps it if nothing lower is found.
-    Without data this is weight matching. A planted permutation is found where one of the two finds it.
+    Without data this is weight matching. ``start`` is where the first start of weight matching begins. A planted
+    permutation is found where one of the two finds it.
 
     Raises
     ------
@@ -43,7 +46,7 @@ def match_auto(
     if effort not in ("normal", "high"):
         raise OptionError(f"effort {effort!r} is unknown; choose normal or high")
     began = time.perf_counter()
-    weights = match_weights(pair.spec, pair.a, pair.b, seed=seed, restarts=restarts, progress=progress)
+    weights = match_weights(pair.spec, pair.a, pair.b, seed=seed, restarts=restarts, start=start, progress=progress)
     if pair.data is None:
         if effort == "high":
             raise OptionError("effort high descends on training examples; name data with --data")

@@ -48,7 +48,7 @@ def _straight_through_original(pair: Pair, **options: Any) -> Match:
 
 
 METHODS: dict[str, Method] = {
-    "auto": _method(match_auto, "weights", "restarts effort", "weights and activations, judged by the loss half-way"),
+    "auto": _method(match_auto, "weights", "restarts start effort", "weights or activations, by the loss half-way"),
     "weight": _method(_weight, "weights", "restarts start", "coordinate descent on the inner product of weights"),
     "activation": _method(_activation, "inputs", "similarity", "correlation of activations"),
     "straight_through": _method(
@@ -83,5 +83,5 @@ def check_options(method: str, **options: Any) -> None:
         raise OptionError(f"method {method!r} is unknown; choose from {', '.join(METHODS)}")
     for name, value in options.items():
         if value is not None and name not in METHODS[method].options:
-            takers = ", ".join(other for other, entry in METHODS.items() if name in entry.options)
-            raise OptionError(f"method {method} takes no {name}; leave it out, or use a method that does: {takers}")
+            takers = " or ".join(other for other, entry in METHODS.items() if name in entry.options)
+            raise OptionError(f"method {method} takes no {name}; leave it out, or use --method {takers}")
