@@ -50,12 +50,11 @@ class Setting:
         return rest.train(0, 10, parent), rest.train(0, 11, parent)
 
     def matched(self, method: str, a: State, b: State) -> State:
-        """The second network after weight or activation matching with the first."""
-        spec, module, data = self.task.spec(), self.task.module(), self.task.dataset
-        if method == "weight":
-            return fastmatch.match_weights(spec, a, b).permutation.apply(b)
-        match = fastmatch.match_activations(spec, module, a, b, data.train.take(2_000), similarity="linear")
-        return match.permutation.apply(b)
+        """The second network after a method has matched it with the first; activations by their inner product."""
+        examples = self.task.dataset.train.take(2_000)
+        pair = fastmatch.Pair(self.task.spec(), a, b, self.task.module(), examples)
+        similarity = "linear" if method == "activation" else None
+        return fastmatch.match(pair, method, similarity=similarity).permutation.apply(b)
 
     def compare(self, a: State, b: State, alphas: int = ALPHAS) -> Features:
         """Features of a pair on test examples; statistics of BatchNorm from as many training examples."""
@@ -82,16 +81,16 @@ def settings(size: str) -> tuple[Setting, ...]:
         digits = Recipe(epochs=20, lr=0.05, optimizer="sgd", weight_decay=1e-4)
         resnet = Task("resnet20(width=1, in_channels=1, size=8, norm=batch)", "digits", digits)
         return (
-            Setting(f"MLP, {MNIST}", mlp, 0, ("weight", "activation")),
+            Setting(f"MLP, {MNIST}", mlp, 0, ("weight", "activation", "straight_through")),
             Setting(f"VGG-11, {MNIST}", vgg, 1),
             Setting("ResNet-20, digits", resnet, 2),
         )
     sgd = Recipe(optimizer="sgd", lr=0.1, weight_decay=1e-4, epochs=160, warmup=1.0)
     mlp = Recipe(epochs=60, schedule="constant")
-    both, images = ("weight", "activation"), "cifar10"
+    three, images = ("weight", "activation", "straight_through"), "cifar10"
     return (
-        Setting("MLP, MNIST", Task("mlp(784, 512, 512, 512, 10)", "mnist", mlp), 0, both, 10_000),
-        Setting("MLP, CIFAR-10", Task("mlp(3072, 512, 512, 512, 10)", images, mlp), None, both, 10_000),
+        Setting("MLP, MNIST", Task("mlp(784, 512, 512, 512, 10)", "mnist", mlp), 0, three, 10_000),
+        Setting("MLP, CIFAR-10", Task("mlp(3072, 512, 512, 512, 10)", images, mlp), None, three, 10_000),
         Setting("VGG-16, CIFAR-10", Task("vgg16(norm=batch)", images, replace(sgd, lr=0.05)), 5, (), 10_000),
         Setting("ResNet-20, CIFAR-10", Task("resnet20(width=1, norm=batch)", images, sgd), 5, (), 10_000),
         Setting("ResNet-20 (32x), CIFAR-10", Task("resnet20(width=32)", images, sgd), None, ("weight",), 10_000),
