@@ -18,7 +18,19 @@ from fastmatch.interpolation import (
     triangle,
 )
 from fastmatch.loading import Checkpoint, load
-from fastmatch.matching import METHODS, JointMatch, Match, Pair, check_options, match, match_activations, match_weights
+from fastmatch.matching import (
+    METHODS,
+    JointMatch,
+    Match,
+    Pair,
+    PairwiseMatch,
+    check_options,
+    match,
+    match_activations,
+    match_many,
+    match_pairs,
+    match_weights,
+)
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Certificate, Group, PermutationSpec, certify, load_spec, trace
 
@@ -39,6 +51,7 @@ __all__ = [
     "JointMatch",
     "Match",
     "Pair",
+    "PairwiseMatch",
     "Permutation",
     "PermutationSpec",
     "Split",
@@ -60,6 +73,8 @@ __all__ = [
     "load_spec",
     "match",
     "match_activations",
+    "match_many",
+    "match_pairs",
     "match_weights",
     "networks",
     "trace",

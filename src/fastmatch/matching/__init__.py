@@ -4,6 +4,8 @@ from fastmatch.matching.activations import match_activations
 from fastmatch.matching.match import GroupMatch, JointMatch, Match, Stop
 from fastmatch.matching.methods import METHODS, Method, check_options, match
 from fastmatch.matching.pair import Pair
+from fastmatch.matching.pairwise import PairwiseMatch, match_pairs
+from fastmatch.matching.universe import match_many
 from fastmatch.matching.weights import match_weights
 
 __all__ = [
@@ -13,9 +15,12 @@ __all__ = [
     "Match",
     "Method",
     "Pair",
+    "PairwiseMatch",
     "Stop",
     "check_options",
     "match",
     "match_activations",
+    "match_many",
+    "match_pairs",
     "match_weights",
 ]

@@ -18,7 +18,7 @@ from fastmatch.errors import DataError, OptionError
 from fastmatch.matching.joint import Similarity as JointSimilarity
 from fastmatch.matching.joint import insides, solve_group
 from fastmatch.matching.match import GroupMatch, Match
-from fastmatch.matching.observed import SIMILARITIES, Observed, Similarity, find_places
+from fastmatch.matching.observed import SIMILARITIES, Observed, Places, Similarity, find_places
 from fastmatch.matching.several import State, States, pairs_of, side_by_side
 from fastmatch.matching.ties import settle_ties
 from fastmatch.permutation import Permutation
@@ -129,8 +129,7 @@ def compare(
     indices: dict[str, np.ndarray] = {}
     views: dict[str, View] = {}
     while waiting:
-        ready = [name for name, places in waiting.items() if not places.beside - indices.keys()] or list(waiting)
-        chosen = {name: waiting.pop(name) for name in ready}
+        chosen = next_places(waiting, indices.keys())
         observed = {name: [Observed(places) for _ in pairs] for name, places in chosen.items()}
         current = [(first, spec.permute(second, indices)) for first, second in pairs]
         for done, (inputs, _) in enumerate(data.batches(batch_size), start=1):
@@ -140,14 +139,20 @@ def compare(
             if progress is not None:
                 progress(done, batch_count(len(data), batch_size))
         matrices = {name: _matrix(several, similarity) for name, several in observed.items()}
-        step = _solve(spec, matrices, indices.keys())
+        step = solve_groups(spec, matrices, indices.keys())
         indices = spec.compose(indices, step)
         views |= {
-            name: View(matrix, _columns(spec, spec.group(name), step), observed[name])
+            name: View(matrix, columns_of(spec, spec.group(name), step), observed[name])
             for name, matrix in matrices.items()
         }
     plain = {name: view.matrix for name, view in views.items() if not spec.group(name).base}
     return settle_ties(*side_by_side(spec, pairs), indices, plain), views
+
+
+def next_places(waiting: dict[str, Places], done: Collection[str]) -> dict[str, Places]:
+    """Take out the groups whose samples correspond once those in ``done`` are lined up; all if there are none."""
+    ready = [name for name, places in waiting.items() if not places.beside - set(done)] or list(waiting)
+    return {name: waiting.pop(name) for name in ready}
 
 
 def _update(parts: Iterable[Observed], a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
@@ -160,7 +165,9 @@ def _matrix(pairs: Sequence[Observed], similarity: Similarity) -> np.ndarray:
     return functools.reduce(torch.add, (part.matrix(similarity) for part in pairs)).cpu().numpy()
 
 
-def _solve(spec: PermutationSpec, matrices: Mapping[str, np.ndarray], done: Collection[str]) -> dict[str, np.ndarray]:
+def solve_groups(
+    spec: PermutationSpec, matrices: Mapping[str, np.ndarray], done: Collection[str]
+) -> dict[str, np.ndarray]:
     """Exact assignments of the groups that were observed, from the outermost to those inside."""
     alone = [name for name in matrices if not spec.group(name).base and not insides(spec, spec.group(name))]
     answers = assignment.solve_batch([matrices[name] for name in alone])
@@ -181,7 +188,7 @@ def _blocks(
         if group.name not in matrices:
             return None
         shape = spec.shape(group)
-        matrix = matrices[group.name][:, _columns(spec, group, solved)].reshape(*shape, *shape)
+        matrix = matrices[group.name][:, columns_of(spec, group, solved)].reshape(*shape, *shape)
         sizes = [shape[axis] for axis in order]
         lead, size = sizes[: len(sizes) - trailing], math.prod(sizes[len(sizes) - trailing :])
         matrix = matrix.transpose(*order, *(axis + len(shape) for axis in order))
@@ -191,7 +198,7 @@ def _blocks(
     return similarity
 
 
-def _columns(spec: PermutationSpec, group: Group, indices: Mapping[str, np.ndarray]) -> np.ndarray:
+def columns_of(spec: PermutationSpec, group: Group, indices: Mapping[str, np.ndarray]) -> np.ndarray:
     """Number of the unit of b, over all bases, that ``indices`` take to each place."""
     shape = spec.shape(group)
     source = np.broadcast_arrays(*spec.source(group, indices))

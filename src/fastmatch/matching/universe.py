@@ -1,0 +1,181 @@
+"""Many networks at once: one permutation of each, to an order of units that all of them share."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from torch import nn
+
+from fastmatch.data import Split
+from fastmatch.errors import DataError, OptionError, PermutationError, SymmetryError
+from fastmatch.interpolation import Evaluator
+from fastmatch.matching.ascent import order_by_weights, pair_sum
+from fastmatch.matching.match import JointMatch
+from fastmatch.matching.midpoint import hold_back
+from fastmatch.matching.order import Order, Reference, State
+from fastmatch.matching.synchronise import order_by_activations
+from fastmatch.permutation import Permutation
+from fastmatch.symmetry import PermutationSpec
+
+ManyMethod = Literal["auto", "weight", "activation"]
+Progress = Callable[[int, int], None]
+
+
+def match_many(
+    spec: PermutationSpec,
+    networks: Sequence[State],
+    *,
+    module: nn.Module | None = None,
+    data: Split | None = None,
+    method: ManyMethod = "auto",
+    reference: Reference = "universe",
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> JointMatch:
+    """Bring networks to a common order of units, so that all of them line up with each other.
+
+    The objective is the sum of the similarities of all pairs: inner products of weights, or correlations of
+    activations (Pearson, after the nonlinearity). Around every cycle of networks the permutations compose to the
+    identity, whatever the reference. Permutations of one network are recovered, exactly where they are unique, by every
+    reference.
+
+    Parameters
+    ----------
+    networks
+        State dicts of one architecture, at least two. With two, every reference gives the one alignment of the pair
+        that ``"first"`` gives, or for weights one with a larger objective.
+    module, data
+        The architecture and training examples to compare on; for activations.
+    method
+        ``"weight"``, ``"activation"``, or ``"auto"``: both, judged by the loss of the mean of all networks on training
+        examples that are held back; weights alone without data.
+    reference
+        What each network is lined up with. ``"first"``: the first network, once. ``"mean"``: the mean of all others, in
+        turn and in random order, from networks as they are, until none moves (Git Re-Basin's MergeMany); this raises
+        the sum over all pairs with every step. ``"universe"``: the permutations with the largest sum over all pairs
+        (C2M3) that such an ascent finds: from networks as they are, and from the alignment to the first, so that it is
+        at least that of both other references. (Crisostomi et al. maximise it by Frank-Wolfe.)
+    seed
+        Of the orders of networks, and of groups in weight matching.
+    progress
+        Called with (starts or batches done, all of them).
+
+    Raises
+    ------
+    OptionError
+        Fewer than two networks, or an unknown option.
+    PermutationError
+        A network does not fit the spec, or holds NaN or infinite weights.
+    DataError
+        Activations are to be compared and there are no data, or fewer than two examples.
+    SymmetryError
+        The network cannot be traced, or a group has no activation.
+
+    References
+    ----------
+    Crisostomi et al. 2024, "C2M3: Cycle-Consistent Multi-Model Merging", equation 5; Ainsworth et al. 2023, appendix
+    A.10 (MergeMany).
+    """
+    check_networks(spec, networks)
+    if reference not in ("universe", "mean", "first"):
+        raise OptionError(f"reference {reference!r} is unknown; choose universe, mean or first")
+    if method not in ("auto", "weight", "activation"):
+        raise OptionError(f"many networks are matched by weight, activation or auto, not by {method!r}")
+    if method == "auto":
+        return _judged(spec, networks, module, data, reference, seed, progress)
+    if method == "weight":
+        return _by_weights(spec, networks, reference, seed, progress)
+    if module is None or data is None:
+        raise DataError("activations are compared on training examples; give the network and its data")
+    return _by_activations(spec, networks, module, data, reference, seed, progress)
+
+
+def check_networks(spec: PermutationSpec, networks: Sequence[State]) -> None:
+    """Raise OptionError for fewer than two networks, PermutationError for one that does not fit or is not finite."""
+    if len(networks) < 2:
+        raise OptionError(f"received {len(networks)} networks; give at least two to line up")
+    for number, network in enumerate(networks):
+        spec.check_state(network, f"network {number}")
+        for name, tensor in network.items():
+            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+                raise PermutationError(f"{name!r} of network {number} holds NaN or infinite weights; leave it out")
+
+
+def _by_weights(
+    spec: PermutationSpec, networks: Sequence[State], reference: Reference, seed: int, progress: Progress | None
+) -> JointMatch:
+    began = time.perf_counter()
+    order = order_by_weights(spec, networks, reference, seed, progress)
+    return _joint(spec, f"weight ({reference})", seed, pair_sum(spec, networks), order, 0, began)
+
+
+def _by_activations(
+    spec: PermutationSpec,
+    networks: Sequence[State],
+    module: nn.Module,
+    data: Split,
+    reference: Reference,
+    seed: int,
+    progress: Progress | None,
+) -> JointMatch:
+    if len(data) < 2:
+        raise DataError(f"activations of {len(data)} example cannot be compared; use at least 2, better thousands")
+    began = time.perf_counter()
+    before, order = order_by_activations(spec, module, networks, data, reference, seed, progress)
+    return _joint(spec, f"activation ({reference})", seed, before, order, len(data), began)
+
+
+def _joint(
+    spec: PermutationSpec, method: str, seed: int, before: float, order: Order, examples: int, began: float
+) -> JointMatch:
+    """The order as permutations to that of network 0."""
+    back = spec.invert(order.indices[0])
+    return JointMatch(
+        permutations=tuple(Permutation(spec, spec.compose(index, back)) for index in order.indices),
+        method=method,
+        seed=seed,
+        objective_before=before,
+        objective_after=order.objective,
+        sweeps=order.rounds,
+        status="converged" if order.converged else "sweep limit",
+        examples=examples,
+        seconds=time.perf_counter() - began,
+    )
+
+
+def _judged(
+    spec: PermutationSpec,
+    networks: Sequence[State],
+    module: nn.Module | None,
+    data: Split | None,
+    reference: Reference,
+    seed: int,
+    progress: Progress | None,
+) -> JointMatch:
+    """Weights and activations; the one whose mean of networks has the lower loss."""
+    weights = _by_weights(spec, networks, reference, seed, progress)
+    if module is None or data is None:
+        return replace(weights, notes=("without data: weight matching; with data, activations would be tried too",))
+    began = time.perf_counter() - weights.seconds
+    held = hold_back(data).held
+    evaluator = Evaluator(module, {"held": held}, held)
+    found = {"weight": weights}
+    notes: tuple[str, ...] = ()
+    try:
+        found["activation"] = _by_activations(spec, networks, module, data, reference, seed, progress)
+    except SymmetryError as error:
+        notes = (f"activations were not tried: {error}",)
+    losses = {}
+    for name, match in found.items():
+        placed = [one.apply(network) for one, network in zip(match.permutations, networks, strict=True)]
+        mean = np.full((1, len(networks)), 1 / len(networks))
+        losses[name] = float(evaluator.evaluate(placed, mean)["held"].loss[0])
+    best = min(losses, key=lambda name: losses[name])
+    figures = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
+    notes += (f"loss of the mean of all networks on held-back training examples: {figures}; {best} matching is kept",)
+    seconds = time.perf_counter() - began
+    return replace(found[best], method=f"auto: {found[best].method}", seconds=seconds, notes=notes)

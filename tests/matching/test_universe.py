@@ -1,0 +1,195 @@
+"""Many networks in one order: planted copies come back, cycles close, and the objective is what it is said to be."""
+
+from itertools import combinations, permutations
+
+import numpy as np
+import pytest
+import torch
+
+from fastmatch import DataError, Permutation, match_activations, match_many, match_pairs, match_weights, trace
+from fastmatch.errors import OptionError, PermutationError
+from tests.analysis import trained
+from tests.matching.test_joint import NETWORKS
+from tests.problems import assert_same_state, build, example
+
+REFERENCES = ("universe", "mean", "first")
+METHODS = ("weight", "activation")
+COPIES = ["mlp(64, 24, 20, 10)", "resnet20(width=1, norm=batch, in_channels=1, size=8)"]
+
+
+def copies(spec, state, count=3):
+    """A network as it is, and permuted copies of it."""
+    return [state, *(Permutation.random(spec, seed).apply(state) for seed in range(1, count))]
+
+
+def assert_lined_up(joint, networks):
+    assert joint.permutations[0] == Permutation.identity(joint.permutations[0].spec)
+    for permutation, network in zip(joint.permutations, networks, strict=True):
+        assert_same_state(permutation.apply(network), dict(networks[0]))
+
+
+@pytest.fixture(scope="module", params=COPIES)
+def planted(request):
+    module = build(request.param)
+    spec = trace(module, example(request.param))
+    return module, spec, copies(spec, module.state_dict())
+
+
+@pytest.fixture(scope="module")
+def trio():
+    """Three networks trained from different seeds."""
+    return [trained.run(seed)[trained.STEPS[-1]] for seed in range(3)]
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize("method", METHODS)
+def test_permuted_copies_come_back(planted, digits, method, reference):
+    module, spec, networks = planted
+    data = digits.train.take(100)
+    joint = match_many(spec, networks, module=module, data=data, method=method, reference=reference)
+    assert_lined_up(joint, networks)
+    assert joint.status == "converged"
+
+
+@pytest.mark.parametrize("network", ["mixer", "encoder"])
+@pytest.mark.parametrize("method", METHODS)
+def test_groups_with_insides_come_back(network, method):
+    create, shape = NETWORKS[network]
+    torch.manual_seed(0)
+    module = create().eval()
+    for parameter in module.parameters():
+        parameter.data.add_(0.2 * torch.randn_like(parameter))
+    inputs = torch.randn(200, *shape)
+    spec = trace(module, (inputs[:2],))
+    networks = copies(spec, module.state_dict())
+    data = trained.data().train.take(200)
+    data = type(data)(inputs, data.labels)
+    assert_lined_up(match_many(spec, networks, module=module, data=data, method=method), networks)
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+@pytest.mark.parametrize("method", METHODS)
+def test_cycles_close_exactly(trio, method, reference):
+    spec, data = trained.spec(), trained.data().train.take(300)
+    joint = match_many(spec, trio, module=trained.module(), data=data, method=method, reference=reference)
+    for i, j, k in permutations(range(3)):
+        around = joint.between(i, j).compose(joint.between(k, i)).compose(joint.between(j, k))
+        assert around == Permutation.identity(spec)
+    assert_same_state(joint.between(0, 2).apply(trio[2]), joint.permutations[2].apply(trio[2]))
+
+
+@pytest.mark.parametrize("reference", REFERENCES)
+def test_the_objective_is_the_sum_over_pairs_of_weights(trio, reference):
+    spec = trained.spec()
+    joint = match_many(spec, trio, method="weight", reference=reference)
+    placed = [permutation.apply(network) for permutation, network in zip(joint.permutations, trio, strict=True)]
+    for found, states in ((joint.objective_before, trio), (joint.objective_after, placed)):
+        total = sum((a[name].double() * b[name].double()).sum() for a, b in combinations(states, 2) for name in a)
+        assert found == pytest.approx(float(total))
+
+
+def test_the_objective_is_the_sum_over_pairs_of_correlations(trio):
+    spec, module, data = trained.spec(), trained.module(), trained.data().train.take(300)
+    joint = match_many(spec, trio, module=module, data=data, method="activation")
+    placed = [permutation.apply(network) for permutation, network in zip(joint.permutations, trio, strict=True)]
+    for found, states in ((joint.objective_before, trio), (joint.objective_after, placed)):
+        total = sum(match_activations(spec, module, a, b, data).objective_before for a, b in combinations(states, 2))
+        assert found == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_universe_is_at_least_as_good_as_the_other_references(trio, method):
+    spec, data = trained.spec(), trained.data().train.take(300)
+    found = {
+        reference: match_many(spec, trio, module=trained.module(), data=data, method=method, reference=reference)
+        for reference in REFERENCES
+    }
+    assert found["universe"].objective_after >= max(found[name].objective_after for name in ("mean", "first"))
+    assert found["universe"].objective_after > found["first"].objective_after
+    assert found["first"].objective_after > found["first"].objective_before
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_network_gains_by_moving_once_more(trio, method):
+    """Fixed points of the ascent: every network lies best against the sum of the others."""
+    spec, module, data = trained.spec(), trained.module(), trained.data().train.take(300)
+    joint = match_many(spec, trio, module=module, data=data, method=method)
+    placed = [permutation.apply(network) for permutation, network in zip(joint.permutations, trio, strict=True)]
+    again = match_many(spec, placed, module=module, data=data, method=method, reference="mean", seed=3)
+    if method == "activation":
+        assert all(permutation == Permutation.identity(spec) for permutation in again.permutations)
+    assert again.objective_after == pytest.approx(joint.objective_after, rel=1e-3)
+    assert again.objective_before == pytest.approx(joint.objective_after, rel=1e-6)
+
+
+def test_the_first_reference_is_matching_each_to_the_first(trio):
+    spec, module, data = trained.spec(), trained.module(), trained.data().train.take(300)
+    weights = match_many(spec, trio, method="weight", reference="first", seed=2)
+    activations = match_many(spec, trio, module=module, data=data, method="activation", reference="first")
+    for number in (1, 2):
+        assert weights.permutations[number] == match_weights(spec, trio[0], trio[number], seed=2).permutation
+        found = match_activations(spec, module, trio[0], trio[number], data).permutation
+        assert activations.permutations[number] == found
+
+
+def test_one_seed_gives_one_result(trio):
+    spec = trained.spec()
+    first, second = (match_many(spec, trio, method="weight", seed=5) for _ in range(2))
+    assert first.permutations == second.permutations
+    assert first.objective_after == second.objective_after
+
+
+def test_auto_takes_the_one_with_the_better_mean(trio):
+    spec, module, data = trained.spec(), trained.module(), trained.data().train
+    joint = match_many(spec, trio, module=module, data=data)
+    assert joint.method.removeprefix("auto: ") in ("weight (universe)", "activation (universe)")
+    assert "loss of the mean of all networks" in joint.notes[-1]
+    alone = match_many(spec, trio)
+    assert alone.method == "weight (universe)"
+    assert "without data" in alone.notes[0]
+
+
+def test_pairs_are_matched_by_themselves_and_need_not_agree(trio):
+    spec = trained.spec()
+    found = match_pairs(spec, trio, method="weight", seed=1)
+    for i, j in combinations(range(3), 2):
+        assert found.between(i, j) == match_weights(spec, trio[i], trio[j], seed=1).permutation
+        assert found.between(i, j).compose(found.between(j, i)) == Permutation.identity(spec)
+    around = found.between(1, 0).compose(found.between(2, 1)).compose(found.between(0, 2))
+    moved = sum(int((index != np.arange(len(index))).sum()) for index in around.indices.values())
+    assert found.inconsistency == pytest.approx(moved / 44)
+    assert 0 < found.inconsistency < 1
+    assert found.to_json()["pairs"][1]["pair"] == [0, 2]
+
+
+def test_pairs_of_permuted_copies_agree(planted):
+    _, spec, networks = planted
+    found = match_pairs(spec, networks[:3], method="weight")
+    assert found.inconsistency == 0
+    assert match_pairs(spec, networks[:2], method="weight").inconsistency == 0
+
+
+def test_what_does_not_work_is_refused(trio):
+    spec = trained.spec()
+    with pytest.raises(OptionError, match="at least two"):
+        match_many(spec, trio[:1])
+    with pytest.raises(OptionError, match="choose universe, mean or first"):
+        match_many(spec, trio, reference="pairwise")
+    with pytest.raises(OptionError, match="not by 'sinkhorn'"):
+        match_many(spec, trio, method="sinkhorn")
+    with pytest.raises(DataError, match="give the network and its data"):
+        match_many(spec, trio, method="activation")
+    broken = {name: tensor.clone() for name, tensor in trio[2].items()}
+    broken["linear1.bias"][0] = torch.nan
+    with pytest.raises(PermutationError, match="of network 2 holds NaN"):
+        match_many(spec, [*trio[:2], broken])
+    with pytest.raises(PermutationError, match="network 1"):
+        match_pairs(spec, [trio[0], {}])
+
+
+def test_networks_in_float64_keep_their_precision(trio):
+    spec = trained.spec()
+    double = [{name: tensor.double() for name, tensor in network.items()} for network in trio]
+    joint = match_many(spec, double, method="weight")
+    assert joint.objective_after == pytest.approx(match_many(spec, trio, method="weight").objective_after, rel=1e-2)
+    assert joint.permutations[1].apply(double[1])["linear1.weight"].dtype == torch.float64
