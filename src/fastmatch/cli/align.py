@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-from pathlib import Path
 from typing import Any, Literal
 
 import click
@@ -13,10 +11,12 @@ import torch
 import fastmatch
 from fastmatch import checkpoints
 from fastmatch.cli import options
+from fastmatch.cli.align_many import FOLDER, align_many, origin
 from fastmatch.cli.inputs import check_tracing, example_inputs, find_data, find_spec, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
-from fastmatch.cli.sparse import lineage_of, without_lineage
+from fastmatch.cli.sparse import without_lineage
 from fastmatch.devices import device_name
+from fastmatch.errors import OptionError
 from fastmatch.training import transport
 
 
@@ -26,11 +26,17 @@ Example:
   fastmatch align a.pt b.pt
   fastmatch align a.pt b.pt --method activation
   fastmatch align a.pt b.pt --method weight --start alignment.safetensors -o better.safetensors
+  fastmatch align a.pt b.pt c.pt d.pt --reference universe -o alignments
   fastmatch align a.safetensors b.safetensors --model "vgg16(width=16)" --data cifar10 --method weight --restarts 10"""
 )
-@click.argument("a")
-@click.argument("b")
+@click.argument("networks", metavar="A B [C]...", nargs=-1, required=True)
 @options.method
+@click.option(
+    "--reference",
+    type=click.Choice(["universe", "mean", "first", "pairwise"]),
+    help="Of many networks: one order that suits all pairs best, the mean of the others, the first network, or each "
+    "pair by itself; alignments go to a folder.  [default: universe, of more than two]",
+)
 @click.option(
     "--similarity",
     type=click.Choice(["summed", "pearson", "linear"]),
@@ -48,14 +54,19 @@ Example:
 @options.freeze
 @options.tracing
 @options.limit(None, "Look at most at N training examples, a fixed subset.  [default: all]")
-@click.option("-o", "--output", default=options.ALIGNMENT, show_default=True, help="Alignment file to write.")
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help=f"Alignment file to write, or folder of many.  [default: {options.ALIGNMENT}, {FOLDER}]",
+)
 @click.option("--apply", "aligned", metavar="FILE", help="Also write b with its units permuted (.pt or .safetensors).")
 @options.device
 @options.json
 def align(
-    a: str,
-    b: str,
+    networks: tuple[str, ...],
     method: str,
+    reference: Literal["universe", "mean", "first", "pairwise"] | None,
     similarity: str | None,
     restarts: int | None,
     steps: int | None,
@@ -69,12 +80,47 @@ def align(
     freeze: tuple[str, ...],
     tracing: Literal["export", "run"],
     limit: int | None,
-    output: str,
+    output: str | None,
     aligned: str | None,
     device: torch.device,
     json_path: str | None,
 ) -> None:
-    """Find the permutation that lines the units of B up with those of A, certify it, and write it down."""
+    """Find the permutation that lines the units of B up with those of A, certify it, and write it down.
+
+    With more networks, or --reference, one alignment of each of them to A is written, by which all of them line up with
+    each other; or with --reference pairwise one of every two.
+    """
+    if len(networks) > 2 or reference is not None:
+        options.refuse(
+            "lining up many networks",
+            similarity=similarity,
+            restarts=restarts,
+            steps=steps,
+            effort=effort,
+            start=start,
+            apply=aligned,
+        )
+        align_many(
+            networks,
+            method=method,
+            reference=reference or "universe",
+            seed=seed,
+            model=model,
+            data=data,
+            data_dir=data_dir,
+            spec_path=spec_path,
+            freeze=freeze,
+            tracing=tracing,
+            limit=limit,
+            folder=output or FOLDER,
+            device=device,
+            json_path=json_path,
+        )
+        return
+    if len(networks) < 2:
+        raise OptionError("received one network; give at least two checkpoints to line up")
+    a, b = networks
+    output = output or options.ALIGNMENT
     if aligned:
         checkpoints.check_suffix(aligned)
     first, second = fastmatch.load(a, model), fastmatch.load(b, model)
@@ -100,7 +146,7 @@ def align(
     certificate.require("the alignment found")
     result = {**match.to_json(), "certificate": certificate.to_json()}
     source = dataset.name if dataset is not None else None
-    sides = {"a": _origin(first, output), "b": _origin(second, output), "model": first.model, "data": source}
+    sides = {"a": origin(first, output), "b": origin(second, output), "model": first.model, "data": source}
     chosen = {"method": method, **asked, "start": start, "seed": seed, "limit": limit, "spec": spec_path}
     chosen |= {"freeze": list(freeze), "tracing": tracing}
     metadata = {**sides, "options": chosen, "match": result}
@@ -116,13 +162,6 @@ def align(
 def _barrier_command(alignment: str) -> str:
     named = [] if alignment == options.ALIGNMENT else [alignment]
     return shlex.join(["fastmatch", "barrier", *named, "--alphas", "25"])
-
-
-def _origin(network: fastmatch.Checkpoint, output: str) -> dict[str, str | None]:
-    """Path, relative to the alignment where it can be, digest, and lineage of a checkpoint."""
-    folder = Path(output).resolve().parent
-    path = os.path.relpath(Path(network.path).resolve(), folder)
-    return {"path": path, "sha256": network.sha256, "lineage": lineage_of(network.card)}
 
 
 def _report(match: fastmatch.Match, certificate: fastmatch.Certificate, inputs: str, device: torch.device) -> None:

@@ -69,6 +69,13 @@ def _bytes(size: str) -> float:
     return float(found[1]) * 1024.0 ** (1 + "KMG".index(found[2].upper()))
 
 
+def refuse(command: str, **given: object) -> None:
+    """Raise OptionError where an option was given that does not go with this use of a command."""
+    for name, value in given.items():
+        if value is not None:
+            raise OptionError(f"--{name} does not go with {command}; leave it out")
+
+
 def limit(default: int | None, help_text: str) -> Callable[[Any], Any]:
     """Option that restricts the data to a fixed subset."""
     return click.option("--limit", metavar="N", type=int, default=default, show_default=True, help=help_text)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import Any, Literal
 
 import numpy as np
@@ -121,10 +122,29 @@ class JointMatch:
         """
         return self.permutations[second].compose(self.permutations[first].invert())
 
+    @property
+    def inconsistency(self) -> float:
+        """See :func:`inconsistency`: 0."""
+        return inconsistency(self.between, len(self.permutations))
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, without the permutations."""
         data = {name: value for name, value in vars(self).items() if name != "permutations"}
         return {**data, "networks": len(self.permutations), "notes": list(self.notes)}
+
+
+def inconsistency(between: Callable[[int, int], Permutation], networks: int) -> float:
+    """Share of units, 0 to 1, that do not come back when sent around three networks: mean over all triples.
+
+    0 for permutations to one common order, and for two networks, which have no cycle; 1 - 1/n on average for random
+    permutations of n units. ``between(i, j)`` lines network j up with network i.
+    """
+    shares = []
+    for i, j, k in combinations(range(networks), 3):
+        around = between(i, j).compose(between(k, i)).compose(between(j, k))
+        units = sum(index.size for index in around.indices.values())
+        shares.append(1.0 - sum(around.fixed_points().values()) / max(units, 1))
+    return float(np.mean(shares)) if shares else 0.0
 
 
 def bare_groups(spec: PermutationSpec, indices: Mapping[str, np.ndarray]) -> tuple[GroupMatch, ...]:

@@ -8,11 +8,10 @@ from functools import cached_property
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 from fastmatch.data import Split
-from fastmatch.matching.match import Match
+from fastmatch.matching.match import Match, inconsistency
 from fastmatch.matching.methods import match
 from fastmatch.matching.order import State
 from fastmatch.matching.pair import Pair
@@ -46,18 +45,8 @@ class PairwiseMatch:
 
     @cached_property
     def inconsistency(self) -> float:
-        """Share of units, 0 to 1, that do not come back when sent around three networks: mean over all triples.
-
-        0 for permutations to one common order, and for two networks, which have no cycle; 1 - 1/n on average for
-        random permutations of n units.
-        """
-        moved = [self._moved(*triple) for triple in combinations(range(self.networks), 3)]
-        return float(np.mean(moved)) if moved else 0.0
-
-    def _moved(self, i: int, j: int, k: int) -> float:
-        round_trip = self.between(i, j).compose(self.between(k, i)).compose(self.between(j, k))
-        units = sum(index.size for index in round_trip.indices.values())
-        return 1.0 - sum(round_trip.fixed_points().values()) / max(units, 1)
+        """Share of units that do not come back when sent around three networks: mean over all triples, 0 to 1."""
+        return inconsistency(self.between, self.networks)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, without the permutations."""

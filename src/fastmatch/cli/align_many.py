@@ -1,0 +1,174 @@
+"""``fastmatch align`` for more than two networks: a folder of alignments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import fastmatch
+from fastmatch.cli.inputs import check_tracing, example_inputs, find_data, find_spec, move_state, require_data
+from fastmatch.cli.output import check_targets, console, progress, table, write_json
+from fastmatch.cli.sparse import lineage_of
+from fastmatch.devices import device_name
+from fastmatch.errors import OptionError
+
+FOLDER = "alignments"
+Pair = tuple[int, int]
+
+
+def align_many(
+    paths: Sequence[str],
+    *,
+    method: str,
+    reference: Literal["universe", "mean", "first", "pairwise"],
+    seed: int,
+    model: str | None,
+    data: str | None,
+    data_dir: str | None,
+    spec_path: str | None,
+    freeze: Sequence[str],
+    tracing: Literal["export", "run"],
+    limit: int | None,
+    folder: str,
+    device: torch.device,
+    json_path: str | None,
+) -> None:
+    """Line all networks up with the first by one common order, or each two by themselves; certify and write each."""
+    networks = [fastmatch.load(path, model) for path in paths]
+    if len(networks) < 2:
+        raise OptionError("received one network; give at least two checkpoints to line up")
+    ends = [(i, j) for j in range(len(paths)) for i in (range(j) if reference == "pairwise" else [0][:j])]
+    files = {pair: str(Path(folder) / f"{name}.safetensors") for pair, name in _names(paths, ends).items()}
+    _make_folder(folder)
+    check_targets(*files.values(), json_path, inputs=[*paths, *([spec_path] if spec_path else [])])
+    check_tracing(method, tracing)
+    fastmatch.check_options(method)
+    first = networks[0]
+    optional = fastmatch.METHODS[method].needs == "weights"
+    dataset = (find_data if optional else require_data)(first, data, data_dir, limit)
+    inputs = example_inputs(first, dataset)
+    spec = find_spec(first, inputs, spec_path, freeze, tracing)
+    if spec_path:
+        spec.certify(first.module, inputs).require(f"a random permutation of the groups in {spec_path}")
+    for path, network in zip(paths, networks, strict=True):
+        spec.check_state(network.state_dict, path)
+    examples = dataset.train.to(device) if dataset is not None and tracing == "export" else None
+    found = _match(spec, networks, reference, method, seed, device, examples)
+    source = dataset.name if dataset is not None else None
+    chosen = {"method": method, "reference": reference, "seed": seed, "limit": limit, "spec": spec_path}
+    chosen |= {"freeze": list(freeze), "tracing": tracing}
+    results = {}
+    for pair in ends:
+        permutation = found.between(*pair)
+        certificate = fastmatch.certify(
+            spec, networks[pair[1]].module, networks[pair[1]].state_dict, permutation.indices, inputs
+        )
+        certificate.require(f"the alignment of {paths[pair[1]]}")
+        match = found.matches[pair] if isinstance(found, fastmatch.PairwiseMatch) else found
+        results[pair] = {**match.to_json(), "certificate": certificate.to_json()}
+        sides = {side: origin(networks[number], files[pair]) for side, number in zip("ab", pair, strict=True)}
+        metadata = {**sides, "model": first.model, "data": source, "options": chosen, "match": results[pair]}
+        fastmatch.Permutation(spec, permutation.indices, metadata).save(files[pair])
+    _write(json_path, found, paths, files, results, seed, device)
+    _report(found, paths, files, results, f"{source} examples" if source else "random inputs", device)
+
+
+def origin(network: fastmatch.Checkpoint, output: str) -> dict[str, str | None]:
+    """Path, relative to the alignment where it can be, digest, and lineage of a checkpoint."""
+    place = os.path.relpath(Path(network.path).resolve(), Path(output).resolve().parent)
+    return {"path": place, "sha256": network.sha256, "lineage": lineage_of(network.card)}
+
+
+def _names(paths: Sequence[str], pairs: Sequence[Pair]) -> dict[Pair, str]:
+    """Names of files: of the checkpoints where these differ, else their numbers."""
+    stems = [Path(path).stem for path in paths]
+    short = stems if len(set(stems)) == len(stems) else [str(number) for number in range(len(paths))]
+    names = {(i, j): f"{short[i]}-{short[j]}" for i, j in pairs}
+    return names if len(set(names.values())) == len(names) else {(i, j): f"{i}-{j}" for i, j in pairs}
+
+
+def _make_folder(folder: str) -> None:
+    if Path(folder).is_file():
+        raise OptionError(f"{folder} is a file; name a folder for the alignments with -o")
+    try:
+        Path(folder).mkdir(exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"cannot make the folder {folder}: {error.strerror}; choose another with -o") from error
+
+
+def _match(
+    spec: fastmatch.PermutationSpec,
+    networks: Sequence[fastmatch.Checkpoint],
+    reference: Literal["universe", "mean", "first", "pairwise"],
+    method: Any,
+    seed: int,
+    device: torch.device,
+    examples: fastmatch.Split | None,
+) -> fastmatch.JointMatch | fastmatch.PairwiseMatch:
+    states = [move_state(network.state_dict, device) for network in networks]
+    given: Mapping[str, Any] = {"module": networks[0].module, "data": examples, "method": method, "seed": seed}
+    with progress("matching") as tick:
+        if reference == "pairwise":
+            return fastmatch.match_pairs(spec, states, **given, progress=tick)
+        return fastmatch.match_many(spec, states, **given, reference=reference, progress=tick)
+
+
+def _write(
+    json_path: str | None,
+    found: fastmatch.JointMatch | fastmatch.PairwiseMatch,
+    paths: Sequence[str],
+    files: Mapping[Pair, str],
+    results: Mapping[Pair, Mapping[str, Any]],
+    seed: int,
+    device: torch.device,
+) -> None:
+    alignments = [
+        {"pair": list(pair), "path": files[pair], "fixed_points": _fixed(found.between(*pair)), **_own(found, result)}
+        for pair, result in results.items()
+    ]
+    whole = found.to_json() | {"paths": list(paths), "inconsistency": found.inconsistency, "alignments": alignments}
+    whole.pop("pairs", None)  # they are its alignments
+    write_json(json_path, whole, seed=seed, device=device_name(device))
+
+
+def _own(found: fastmatch.JointMatch | fastmatch.PairwiseMatch, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What is of one alignment alone."""
+    return dict(result) if isinstance(found, fastmatch.PairwiseMatch) else {"certificate": result["certificate"]}
+
+
+def _fixed(permutation: fastmatch.Permutation) -> int:
+    return sum(permutation.fixed_points().values())
+
+
+def _report(
+    found: fastmatch.JointMatch | fastmatch.PairwiseMatch,
+    paths: Sequence[str],
+    files: Mapping[Pair, str],
+    results: Mapping[Pair, Mapping[str, Any]],
+    inputs: str,
+    device: torch.device,
+) -> None:
+    pairwise = isinstance(found, fastmatch.PairwiseMatch)
+    rows = table("alignment", "units", "fixed", *(["before", "after"] if pairwise else []), "outputs change by")
+    for pair, result in results.items():
+        permutation = found.between(*pair)
+        units = sum(index.size for index in permutation.indices.values())
+        figures = [f"{result[name]:.4g}" for name in ("objective_before", "objective_after")] if pairwise else []
+        change = f"{result['certificate']['max_abs']:.1e}"
+        rows.add_row(files[pair], str(units), str(_fixed(permutation)), *figures, change)
+    console.print(rows)
+    if not isinstance(found, fastmatch.PairwiseMatch):
+        console.print(
+            f"{found.method} matching of {len(paths)} networks: {found.measure} of all pairs "
+            f"{found.objective_before:.6g} -> {found.objective_after:.6g}, {found.status} after {found.sweeps} "
+            f"round{'s' * (found.sweeps != 1)}, {found.seconds:.1f} s on {device_name(device)}"
+        )
+        for note in found.notes:
+            console.print(note)
+    if len(paths) > 2:
+        console.print(f"around three networks, {100 * found.inconsistency:.2f} % of the units do not come back")
+    console.print(f"every alignment certified on {inputs}; next: fastmatch barrier {next(iter(files.values()))}")
