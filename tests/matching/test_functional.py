@@ -103,9 +103,10 @@ def test_the_assignment_of_a_small_layer_is_the_best_of_all(pair):
     assert found.objective_after == pytest.approx(best, rel=1e-4)
 
 
-@pytest.mark.parametrize("model", PLANTED)
-@pytest.mark.parametrize("method", ["functional", "functional_greedy"])
-def test_planted_permutations_come_back(model, method):
+@pytest.mark.parametrize(
+    ("method", "model"), [*(("functional", model) for model in PLANTED), ("functional_greedy", PLANTED[0])]
+)
+def test_planted_permutations_come_back(method, model):
     module = build(model)
     spec = trace(module, example(model))
     planted = Permutation.random(spec, 4)
@@ -178,7 +179,7 @@ def test_patches_are_what_a_convolution_reads():
     module.load_state_dict(b)
     change = (change - module.second(torch.relu(module.first(data.inputs)))).double()
     # Both networks read the same, so the parallel sum is half of the moments: a quarter of the squared change.
-    expected = float(change[:, 2].square().sum() / 4 / len(data))
+    expected = float(change.detach()[:, 2].square().sum() / 4 / len(data))
     assert found.groups[1].objective_before == pytest.approx(expected, rel=1e-5)
 
 

@@ -1,6 +1,7 @@
 """Matching: from state dicts to permutations."""
 
 from fastmatch.matching.activations import match_activations
+from fastmatch.matching.functional import match_functional
 from fastmatch.matching.match import GroupMatch, JointMatch, Match, Stop
 from fastmatch.matching.methods import METHODS, Method, check_options, match
 from fastmatch.matching.pair import Pair
@@ -20,6 +21,7 @@ __all__ = [
     "check_options",
     "match",
     "match_activations",
+    "match_functional",
     "match_many",
     "match_pairs",
     "match_weights",

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from fastmatch.errors import OptionError
 from fastmatch.matching.activations import match_activations
 from fastmatch.matching.auto import match_auto
+from fastmatch.matching.functional import match_functional
 from fastmatch.matching.match import Match
 from fastmatch.matching.pair import Pair
 from fastmatch.matching.straight_through import match_straight_through, match_straight_through_original
@@ -39,6 +40,14 @@ def _activation(pair: Pair, *, seed: int, **options: Any) -> Match:
     return replace(match_activations(*pair.seen, **options), seed=seed)
 
 
+def _functional(pair: Pair, **options: Any) -> Match:
+    return match_functional(*pair.seen, **options)
+
+
+def _functional_greedy(pair: Pair, **options: Any) -> Match:
+    return match_functional(*pair.seen, assignment="greedy", **options)
+
+
 def _straight_through(pair: Pair, **options: Any) -> Match:
     return match_straight_through(*pair.seen, **options)
 
@@ -51,6 +60,8 @@ METHODS: dict[str, Method] = {
     "auto": _method(match_auto, "weights", "restarts start effort", "weights or activations, by the loss half-way"),
     "weight": _method(_weight, "weights", "restarts start", "coordinate descent on the inner product of weights"),
     "activation": _method(_activation, "inputs", "similarity", "correlation of activations"),
+    "functional": _method(_functional, "inputs", "", "smallest functional difference, layer by layer"),
+    "functional_greedy": _method(_functional_greedy, "inputs", "", "the same greedily, as in Entezari et al."),
     "straight_through": _method(
         _straight_through, "labels", "start steps", "descent on the loss half-way, through similarities"
     ),
