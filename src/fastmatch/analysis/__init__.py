@@ -7,6 +7,7 @@ from fastmatch.analysis.deviation import Deviation, output_deviation
 from fastmatch.analysis.features import features
 from fastmatch.analysis.indirect import indirect_barriers
 from fastmatch.analysis.layer_features import FeaturePair, Features, LayerFeatures
+from fastmatch.analysis.merge import Figures, Merge, ensemble, merge
 from fastmatch.analysis.methods import UNALIGNED, MethodComparison, compare_methods
 from fastmatch.analysis.plane import Plane, Projection, plane
 from fastmatch.analysis.population import Population, population
@@ -26,7 +27,9 @@ __all__ = [
     "Deviation",
     "FeaturePair",
     "Features",
+    "Figures",
     "LayerFeatures",
+    "Merge",
     "MethodComparison",
     "Plane",
     "Population",
@@ -40,10 +43,12 @@ __all__ = [
     "children",
     "compare_methods",
     "compose_route",
+    "ensemble",
     "features",
     "fixed_fraction",
     "indirect_barriers",
     "layers",
+    "merge",
     "merge_units",
     "narrow",
     "output_deviation",

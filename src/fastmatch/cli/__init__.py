@@ -15,6 +15,7 @@ from fastmatch.cli.compare_methods import compare_methods
 from fastmatch.cli.features import features
 from fastmatch.cli.inspect import inspect
 from fastmatch.cli.matrix import matrix
+from fastmatch.cli.merge import merge
 from fastmatch.cli.train import train
 from fastmatch.cli.trajectory import trajectory
 
@@ -37,7 +38,7 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (train, align, barrier, matrix, trajectory, features, inspect, compare, compare_methods):
+for command in (train, align, barrier, matrix, merge, trajectory, features, inspect, compare, compare_methods):
     cli.add_command(command)
 
 

@@ -55,6 +55,12 @@ class Combinations:
         self._again = again
         self._known: dict[tuple[float, ...], tuple[dict[str, Tensor], Scores | None]] = {}
 
+    @property
+    def plain_state(self) -> State:
+        """State dict of the network that is loaded, with its repair, if there is one, in weights and biases."""
+        repair = self._setup.runner.repair
+        return self.state if repair is None else repair.folded(self.state)
+
     def load(self, row: np.ndarray) -> None:
         """Make ``sum_m row[m] * networks[m]``, with statistics of its own, the network that is scored."""
         wanted = tuple(row.tolist())

@@ -110,17 +110,18 @@ class Evaluator:
         """State dicts of ``sum_m coefficients[k, m] * networks[m]``, for every row k, as they are evaluated.
 
         They have memory of their own, in float32 or wider as given, and statistics of their own where those are reset.
+        Repair is folded into weights and biases.
 
         Raises
         ------
         ModelError, DataError
-            As :func:`fastmatch.evaluate`.
+            As :func:`fastmatch.evaluate`, and where a layer cannot hold its repair.
         """
         states = []
         with self.combinations(networks, len(coefficients)) as combinations:
             for row in coefficients:
                 combinations.load(row)
-                states.append(combinations.state)
+                states.append(combinations.plain_state)
         return states
 
     @contextmanager

@@ -11,13 +11,15 @@ import torch
 from torch import Tensor, fx
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from fastmatch.interpolation.layers import NORM, arguments, only_user
+from fastmatch.errors import ModelError
+from fastmatch.interpolation.layers import NORM, arguments, folded, only_user
 from fastmatch.interpolation.lowered import State
 from fastmatch.interpolation.stack import Stack
 from fastmatch.symmetry import Graph, float_type
 from fastmatch.symmetry.graph import Source
 
 EPSILON = 1e-5  # That of BatchNorm. It bounds what becomes of rounding errors where a unit is dead.
+PREFIX = ".repair."  # Of corrections in state dicts.
 _aten = torch.ops.aten
 _LAYERS = (_aten.convolution.default, _aten.linear.default)
 _ENTRIES = ("weight", "bias", "running_mean", "running_var")
@@ -53,8 +55,11 @@ class Repair:
         parameters = [node for node, source in graph.placeholders() if source.kind == "state"]
         layers = _corrected(graph.module.graph, parameters)
         # No module has an empty name, so nothing of the network's own is called like this.
-        self._names = [[f".repair.{layer.name}.{entry}" for entry in _ENTRIES] for layer in layers]
+        self._names = [[f"{PREFIX}{layer.name}.{entry}" for entry in _ENTRIES] for layer in layers]
         self._units = [layer.meta["val"].shape[_axis(layer)] for layer in layers]
+        owners = {node: source.name for node, source in graph.placeholders()}
+        self._layers = [tuple(owners.get(given) for given in (*arguments(layer)[1:3], None)[:2]) for layer in layers]
+        self._transposed = [layer.target == _aten.convolution.default and arguments(layer)[6] for layer in layers]
         for layer in layers:
             _insert(graph, layer)
         entries = [Source("state", name) for names in self._names for name in names]
@@ -90,6 +95,25 @@ class Repair:
             mean, variance = (state[name] for name in names[2:])
             extended |= dict(zip(names, ((variance + EPSILON).sqrt(), mean, mean, variance), strict=True))
         return extended
+
+    def folded(self, state: State) -> dict[str, Tensor]:
+        """State dict of the architecture itself with the corrections of ``state`` in its weights and biases.
+
+        Raises
+        ------
+        ModelError
+            A corrected layer has no bias, is transposed, or shares its weights with another.
+        """
+        plain = {name: tensor for name, tensor in state.items() if not name.startswith(PREFIX)}
+        used = [weight for weight, _ in self._layers]
+        for (weight, bias), transposed, names in zip(self._layers, self._transposed, self._names, strict=True):
+            if weight is None or bias is None or transposed or used.count(weight) > 1:
+                raise ModelError(
+                    f"the layer of {weight!r} cannot hold its repair: it has no bias, is transposed, or runs more than "
+                    "once; reset statistics alone (bn reset)"
+                )
+            plain[weight], plain[bias] = folded(state[weight], state[bias], [state[name] for name in names], EPSILON)
+        return plain
 
 
 class _Skipping(TorchDispatchMode):

@@ -1,0 +1,81 @@
+"""`fastmatch merge`: one checkpoint of several, with a card, and figures of the public function."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import fastmatch
+from fastmatch import checkpoints, networks
+from fastmatch.checkpoints import Card
+from fastmatch.cli import cli, main
+from tests.cli.running import run
+
+MODEL = "mlp(64, 16, 10)"
+FILES = ["a.pt", "b.pt", "c.pt"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    for seed, name in enumerate(FILES):
+        train = ["train", MODEL, "--data", "digits", "--epochs", "4", "--seed", str(seed), "-o", str(folder / name)]
+        cli.main(train, standalone_mode=False)
+    checkpoints.write(folder / "wide.pt", networks.build("mlp(64, 17, 10)").state_dict(), Card(model="mlp(64, 17, 10)"))
+    return folder
+
+
+@pytest.fixture
+def folder(trained, tmp_path, monkeypatch):
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_merged_checkpoint_is_that_of_the_public_function(folder, monkeypatch, capsys):
+    options = ["--weights", "0.5,0.3,0.2", "--limit", "200", "--method", "weight", "--json", "out.json"]
+    out = run(monkeypatch, capsys, "merge", *FILES, "-o", "merged.safetensors", *options)
+    loaded = [fastmatch.load(name) for name in FILES]
+    data = fastmatch.load_data("digits", limit=200)
+    states = [one.state_dict for one in loaded]
+    expected = fastmatch.analysis.merge(loaded[0].module, states, data, weights=[0.5, 0.3, 0.2], method="weight")
+    found, written = json.loads((folder / "out.json").read_text()), fastmatch.load("merged.safetensors")
+    assert found["merged"] == json.loads(json.dumps(expected.to_json()["merged"]))
+    assert [one["path"] for one in found["networks"]] == FILES
+    for name, tensor in expected.state.items():
+        assert torch.equal(written.state_dict[name], tensor)
+    assert (written.card.model, written.card.data, written.card.step) == (MODEL, "digits", None)
+    assert written.card.extra.keys() == {"merged"}
+    assert "ensemble" in out
+    assert f"{expected.merged['test'].loss:.4f}" in out
+
+
+def test_the_merged_checkpoint_can_be_used_further(folder, monkeypatch, capsys):
+    run(monkeypatch, capsys, "merge", "a.pt", "b.pt", "-o", "merged.pt", "--limit", "200", "--bn", "repair")
+    run(monkeypatch, capsys, "barrier", "a.pt", "merged.pt", "--alphas", "3", "--limit", "50")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["a.pt", "-o", "m.pt"], "received 1 networks"),
+        ([*FILES, "wide.pt", "-o", "m.pt"], "only networks of one architecture"),
+        ([*FILES, "-o", "m.pt", "--weights", "0.5,0.5"], "2 weights for 3 networks"),
+        ([*FILES, "-o", "m.pt", "--weights", "0.5,half,0.1"], "are not numbers"),
+        ([*FILES, "-o", "m.pt", "--weights", "1,-1,1"], "from 0 on"),
+        ([*FILES, "-o", "b.pt"], "cannot write b.pt: it is an input"),
+        ([*FILES, "-o", "m.txt"], "name a file that ends in .pt or .safetensors"),
+        ([*FILES], "Missing option"),
+        (["none.pt", "a.pt", "-o", "m.pt"], "no checkpoint at none.pt"),
+    ],
+)
+def test_bad_input_is_one_line(folder, monkeypatch, capsys, arguments, message):
+    monkeypatch.setattr("sys.argv", ["fastmatch", "merge", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (folder / "m.pt").exists()
