@@ -39,6 +39,7 @@ METHODS = ("weight", "functional_greedy", "functional")
 WAYS = ("FD", "SL", "FD + SL")
 COSINE = 1.0  # Weight of the squared cosine of the ends, as in Wortsman et al.
 LR = 1e-3
+EXAMPLES = 2000  # That matching looks at.
 
 
 def main(
@@ -161,7 +162,7 @@ def _pairs(task: Task, pairs: int) -> list[tuple[State, State]]:
 
 
 def _permutation(task: Task, a: State, b: State, method: str) -> fastmatch.Permutation:
-    pair = fastmatch.Pair(task.spec(), a, b, task.module(), task.dataset.train)
+    pair = fastmatch.Pair(task.spec(), a, b, task.module(), task.dataset.train.take(EXAMPLES))
     return fastmatch.match(pair, method).permutation
 
 
