@@ -1,6 +1,7 @@
 """Many networks: what each way of lining them up gives for all pairs, and for their average.
 
-    python -m benchmarks.merging
+    python -m benchmarks.merging                     # trains networks of two widths
+    python -m benchmarks.merging a.pt b.pt c.pt      # networks that `fastmatch train` wrote
 
 Networks from different seeds are lined up by every method and reference. The table has the mean barrier of the test
 loss over all pairs, the share of units that do not come back around three networks, and the test error of the average
@@ -10,6 +11,7 @@ of all networks beside the mean of theirs and their ensemble. Kept in results/me
 from __future__ import annotations
 
 import json
+import sys
 import time
 from itertools import combinations
 from pathlib import Path
@@ -25,7 +27,7 @@ from fastmatch import files, networks
 from fastmatch.analysis import ensemble
 
 HIDDEN = ((512, 512, 512), (64, 64, 64))
-NETWORKS, EXAMPLES, ALPHAS = 3, 5000, 11
+NETWORKS, EXAMPLES, ALPHAS = 3, 5000, 5
 METHODS = ("weight", "activation")
 REFERENCES = ("first", "pairwise", "mean", "universe")
 RESULTS = Path(__file__).resolve().parent / "results" / "merging.json"
@@ -33,14 +35,13 @@ State = trained.State
 Row = dict[str, Any]
 
 
-def measure(model: str) -> list[Row]:
-    """Rows of one architecture: as trained, then every method and reference."""
+def measure(model: str, states: list[State]) -> list[Row]:
+    """Rows of networks of one architecture: as trained, then every method and reference."""
     data = trained.data().take(EXAMPLES)
     module = networks.build(model).eval()
     spec = fastmatch.trace(module, (data.train.inputs[:2],))
-    states = [trained.network(model, seed) for seed in range(NETWORKS)]
-    alone = fastmatch.evaluate(module, states, np.eye(NETWORKS), data.test)
-    together = ensemble(module, states, data.test, [1 / NETWORKS] * NETWORKS)
+    alone = fastmatch.evaluate(module, states, np.eye(len(states)), data.test)
+    together = ensemble(module, states, data.test, [1 / len(states)] * len(states))
     ends = {"parts error": float(alone.error.mean()), "ensemble error": together.error}
     rows = [{"model": model, "method": "none", **_barriers(module, states, data, {}), **_average(module, states, data)}]
     for method in METHODS:
@@ -95,14 +96,23 @@ def _average(module: nn.Module, states: list[State], data: fastmatch.DataSet) ->
 
 def main() -> None:
     """Measure, print the table and keep it."""
-    rows = [row for hidden in HIDDEN for row in measure(trained.mlp(*hidden))]
+    given = [fastmatch.load(path) for path in sys.argv[1:]]
+    if given:
+        rows = measure(given[0].model, [network.state_dict for network in given])
+    else:
+        seeds = range(NETWORKS)
+        models = [trained.mlp(*hidden) for hidden in HIDDEN]
+        rows = [row for model in models for row in measure(model, [trained.network(model, seed) for seed in seeds])]
     columns = ("barrier", "half-way", "inconsistency", "parts error", "ensemble error", "merged error", "seconds")
     print(f"{'':58}" + "".join(f"{name:>16}" for name in columns))
     for row in rows:
         name = f"{row['model']}, {row['method']} {row.get('reference', '')}"
         print(f"{name:58}" + "".join(f"{row[name]:16.4f}" if name in row else f"{'-':>16}" for name in columns))
+    cards = [network.card.to_json() for network in given if network.card]
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
-    files.write_text(RESULTS, json.dumps({"rows": rows, "provenance": provenance()}, indent=1) + "\n")
+    files.write_text(
+        RESULTS, json.dumps({"rows": rows, "networks": cards, "provenance": provenance()}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":
