@@ -18,7 +18,17 @@ from fastmatch.interpolation import (
     triangle,
 )
 from fastmatch.loading import Checkpoint, load
-from fastmatch.matching import METHODS, JointMatch, Match, Pair, check_options, match, match_activations, match_weights
+from fastmatch.matching import (
+    METHODS,
+    JointMatch,
+    Match,
+    Pair,
+    check_options,
+    match,
+    match_activations,
+    match_frank_wolfe,
+    match_weights,
+)
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Certificate, Group, PermutationSpec, certify, load_spec, trace
 
@@ -60,6 +70,7 @@ __all__ = [
     "load_spec",
     "match",
     "match_activations",
+    "match_frank_wolfe",
     "match_weights",
     "networks",
     "trace",

@@ -1,6 +1,7 @@
 """Matching: from state dicts to permutations."""
 
 from fastmatch.matching.activations import match_activations
+from fastmatch.matching.frank_wolfe import match_frank_wolfe
 from fastmatch.matching.match import GroupMatch, JointMatch, Match, Stop
 from fastmatch.matching.methods import METHODS, Method, check_options, match
 from fastmatch.matching.pair import Pair
@@ -17,5 +18,6 @@ __all__ = [
     "check_options",
     "match",
     "match_activations",
+    "match_frank_wolfe",
     "match_weights",
 ]

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from fastmatch.errors import OptionError
 from fastmatch.matching.activations import match_activations
 from fastmatch.matching.auto import match_auto
+from fastmatch.matching.frank_wolfe import match_frank_wolfe
 from fastmatch.matching.match import Match
 from fastmatch.matching.pair import Pair
 from fastmatch.matching.weights import match_weights
@@ -34,6 +35,10 @@ def _weight(pair: Pair, **options: Any) -> Match:
     return match_weights(pair.spec, pair.a, pair.b, **options)
 
 
+def _frank_wolfe(pair: Pair, **options: Any) -> Match:
+    return match_frank_wolfe(pair.spec, pair.a, pair.b, **options)
+
+
 def _activation(pair: Pair, *, seed: int, **options: Any) -> Match:
     return replace(match_activations(*pair.seen, **options), seed=seed)
 
@@ -41,6 +46,9 @@ def _activation(pair: Pair, *, seed: int, **options: Any) -> Match:
 METHODS: dict[str, Method] = {
     "auto": _method(match_auto, "weights", "restarts effort", "weights and activations, judged by the loss half-way"),
     "weight": _method(_weight, "weights", "restarts start", "coordinate descent on the inner product of weights"),
+    "frank_wolfe": _method(
+        _frank_wolfe, "weights", "restarts start steps", "all groups at once, over soft permutations of weights"
+    ),
     "activation": _method(_activation, "inputs", "similarity", "correlation of activations"),
 }
 

@@ -141,7 +141,7 @@ class Objective:
         with torch.enable_grad():
             for part in self._parts(leaves):
                 part.backward()
-                total += float(part)
+                total += float(part.detach())
         return total, {
             name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for name, leaf in leaves.items()
         }

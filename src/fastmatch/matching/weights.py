@@ -79,7 +79,7 @@ def match_weights(
     before = finite_products(problem)
     first = start_indices(spec, start)
     starts = Starts(problem)
-    budget = max(_LEAST, min(_MOST, problem.size))
+    budget = similarity_budget(problem)
     still: dict[str, Tensor] | None = {} if restarts > 1 else None
     for number, stream in enumerate(np.random.SeedSequence(seed).spawn(restarts)):
         generator = np.random.default_rng(stream)
@@ -94,3 +94,8 @@ def match_weights(
         if progress is not None:
             progress(number + 1, restarts)
     return starts.match("weight", seed, before, began)
+
+
+def similarity_budget(problem: Problem) -> int:
+    """Bytes of similarities that a descent may keep."""
+    return max(_LEAST, min(_MOST, problem.size))
