@@ -146,7 +146,7 @@ def _plain_restarts(problem: Problem) -> tuple[float, bool, list[float]]:
 
 
 def _plain_frank_wolfe(problem: Problem) -> dict[str, np.ndarray]:
-    """As Crisostomi et al. 2024 describe it: float64, cold assignments and a bounded scalar search by scipy, from the identity."""
+    """As Crisostomi et al. 2024 describe it, from the identity: float64, cold assignments and steps by scipy."""
     first = problem.spec.identity()
     like = {name: torch.zeros((), dtype=torch.float64) for name in problem.terms}
     soft: dict[str, Tensor] = vertices(first, like)

@@ -103,7 +103,7 @@ def _box(part: Tensor, axis: int, box: Box, soft: Soft) -> Tensor:
     whole = part.shape
     part = part.unflatten(axis, box.shape)
     for place, factor in enumerate(box.factors):
-        if factor.group in soft:
+        if factor.group is not None and factor.group in soft:
             part = torch.tensordot(soft[factor.group], part, ([1], [axis + place])).movedim(0, axis + place)
     return part.reshape(whole)
 
