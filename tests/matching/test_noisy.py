@@ -25,9 +25,9 @@ def test_more_restarts_go_on_where_fewer_ended(model):
 
 
 def test_noise_finds_what_many_plain_starts_do_not():
-    spec, a, b = pair("resnet20(width=1, norm=layer, in_channels=1, size=8)", noise=4)
+    spec, a, b = pair("resnet20(width=1, norm=layer, in_channels=1, size=8)", noise=8)
     plain = [
-        match_weights(spec, a, b, seed=seed, start=Permutation.random(spec, seed)).objective_after for seed in range(15)
+        match_weights(spec, a, b, seed=seed, start=Permutation.random(spec, seed)).objective_after for seed in range(10)
     ]
     assert match_weights(spec, a, b, restarts=3).objective_after > max(plain)
 

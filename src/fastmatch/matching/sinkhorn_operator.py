@@ -10,7 +10,7 @@ from torch import Tensor
 
 ROUNDS = 200
 TOLERANCE = 1e-4  # By which rows may miss a sum of one; columns have it exactly.
-_RIDGE = 1e-7  # On the linear system: at a permutation, prices are free.
+_RIDGE = 1e-9  # On the linear system: at a permutation, prices are free.
 
 
 class _Sinkhorn(torch.autograd.Function):
