@@ -27,6 +27,7 @@ from fastmatch.matching import (
     match,
     match_activations,
     match_frank_wolfe,
+    match_sinkhorn,
     match_weights,
 )
 from fastmatch.permutation import Permutation
@@ -71,6 +72,7 @@ __all__ = [
     "match",
     "match_activations",
     "match_frank_wolfe",
+    "match_sinkhorn",
     "match_weights",
     "networks",
     "trace",

@@ -15,7 +15,7 @@ MLP = "mlp(64, 16, 12, 10)"
 
 def scores(size, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return torch.randn(size, size, generator=generator, dtype=torch.float64).requires_grad_()
+    return (0.5 * torch.randn(size, size, generator=generator, dtype=torch.float64)).requires_grad_()
 
 
 @pytest.mark.parametrize("tau", [1.0, 0.4])

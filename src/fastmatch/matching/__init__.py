@@ -5,6 +5,7 @@ from fastmatch.matching.frank_wolfe import match_frank_wolfe
 from fastmatch.matching.match import GroupMatch, JointMatch, Match, Stop
 from fastmatch.matching.methods import METHODS, Method, check_options, match
 from fastmatch.matching.pair import Pair
+from fastmatch.matching.sinkhorn import match_sinkhorn
 from fastmatch.matching.weights import match_weights
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "match",
     "match_activations",
     "match_frank_wolfe",
+    "match_sinkhorn",
     "match_weights",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from fastmatch.errors import OptionError
@@ -12,6 +13,7 @@ from fastmatch.matching.auto import match_auto
 from fastmatch.matching.frank_wolfe import match_frank_wolfe
 from fastmatch.matching.match import Match
 from fastmatch.matching.pair import Pair
+from fastmatch.matching.sinkhorn import Loss, match_sinkhorn
 from fastmatch.matching.weights import match_weights
 
 Needs = Literal["weights", "inputs", "labels"]
@@ -43,6 +45,10 @@ def _activation(pair: Pair, *, seed: int, **options: Any) -> Match:
     return replace(match_activations(*pair.seen, **options), seed=seed)
 
 
+def _sinkhorn(pair: Pair, *, loss: Loss, **options: Any) -> Match:
+    return match_sinkhorn(*pair.seen, loss=loss, **options)
+
+
 METHODS: dict[str, Method] = {
     "auto": _method(match_auto, "weights", "restarts effort", "weights and activations, judged by the loss half-way"),
     "weight": _method(_weight, "weights", "restarts start", "coordinate descent on the inner product of weights"),
@@ -50,6 +56,12 @@ METHODS: dict[str, Method] = {
         _frank_wolfe, "weights", "restarts start steps", "all groups at once, over soft permutations of weights"
     ),
     "activation": _method(_activation, "inputs", "similarity", "correlation of activations"),
+    "sinkhorn": _method(
+        partial(_sinkhorn, loss="midpoint"), "labels", "start steps", "descent on the loss half-way, softly permuted"
+    ),
+    "sinkhorn_random": _method(
+        partial(_sinkhorn, loss="random"), "labels", "start steps", "the same, at a random place between the networks"
+    ),
 }
 
 
