@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
         "suites",
         nargs="*",
         metavar="suite",
-        help="assignment, weights, evaluator, batch, first_call, peak, memory; all by default",
+        help="assignment, weights, search, evaluator, batch, first_call, peak, memory; all by default",
     )
     parser.add_argument("--sizes", type=_sizes, help="of assignment problems, as in 256,512")
     parser.add_argument("--threads", type=int, default=1, help="cores to keep to; 1 by default")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from typing import NamedTuple
 
-from benchmarks import assignment, batch, cases, evaluator, first_call, memory, pairs, peak, report, weights
+from benchmarks import assignment, batch, cases, evaluator, first_call, memory, pairs, peak, report, search, weights
 from benchmarks.provenance import provenance
 from benchmarks.report import Row
 
@@ -26,6 +26,7 @@ SUITES = {
         lambda names, options: assignment.measure(names, options.sizes or cases.SIZES, options.threads),
     ),
     "weights": Suite(tuple(pairs.PAIRS), lambda names, options: weights.measure(names, options.threads)),
+    "search": Suite(tuple(search.CASES), lambda names, options: search.measure(names, options.threads)),
     "evaluator": Suite(tuple(evaluator.CASES), lambda names, options: evaluator.measure(names, options.threads)),
     "batch": Suite(("batch",), lambda names, options: batch.measure(options.sizes or [512])),
     "first_call": Suite(("first_call",), lambda names, options: first_call.measure()),

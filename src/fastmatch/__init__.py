@@ -27,9 +27,11 @@ from fastmatch.matching import (
     check_options,
     match,
     match_activations,
+    match_frank_wolfe,
     match_functional,
     match_many,
     match_pairs,
+    match_sinkhorn,
     match_weights,
 )
 from fastmatch.permutation import Permutation
@@ -74,9 +76,11 @@ __all__ = [
     "load_spec",
     "match",
     "match_activations",
+    "match_frank_wolfe",
     "match_functional",
     "match_many",
     "match_pairs",
+    "match_sinkhorn",
     "match_weights",
     "networks",
     "trace",

@@ -14,7 +14,7 @@ import torch
 
 from fastmatch import Permutation, Stream, checkpoints, match_weights, trace
 from fastmatch.errors import CheckpointError, OptionError, PermutationError
-from fastmatch.matching import descent, similarities, weights
+from fastmatch.matching import descent, outcome, similarities, weights
 from fastmatch.matching.comparison import Comparison, Positions
 from fastmatch.matching.descent import Descent
 from fastmatch.matching.problem import Problem
@@ -157,7 +157,7 @@ def test_matrices_that_are_dropped_are_computed_anew(monkeypatch):
 def test_a_group_is_visited_only_when_something_beside_it_moved(monkeypatch):
     spec, a, b = pair(MODELS[0])
     solved = []
-    monkeypatch.setattr(weights, "solve_batch", lambda m, warm: solved.extend(m) or solve_batch(m, warm=warm))
+    monkeypatch.setattr(outcome, "solve_batch", lambda m, warm: solved.extend(m) or solve_batch(m, warm=warm))
     match = match_weights(spec, a, b)
     assert len(spec.groups) < len(solved) < match.sweeps * len(spec.groups)
     solved.clear()
@@ -165,13 +165,13 @@ def test_a_group_is_visited_only_when_something_beside_it_moved(monkeypatch):
     assert (again.sweeps, len(solved)) == (1, len(spec.groups))
 
 
-solve_batch = weights.solve_batch
+solve_batch = outcome.solve_batch
 
 
 def test_every_assignment_begins_with_the_last_one_of_its_group(monkeypatch):
     spec, a, b = pair(MODELS[0])
     starts = []
-    monkeypatch.setattr(weights, "solve_batch", lambda m, warm: starts.extend(warm) or solve_batch(m, warm=warm))
+    monkeypatch.setattr(outcome, "solve_batch", lambda m, warm: starts.extend(warm) or solve_batch(m, warm=warm))
     match_weights(spec, a, b)
     assert [start is None for start in starts].count(True) == len(spec.groups)
 

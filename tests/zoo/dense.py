@@ -141,7 +141,7 @@ DENSE = [
     Network("layer applied twice", AppliedTwice, noise(2, 5), {(7,): 1}, 1),
     Network("tied autoencoder", TiedAutoencoder, noise(2, 5), {(7,): 1, (4,): 1}, 2),
     # The stream, the experts, and hidden units of each.
-    Network("mixture of experts", Mixture, noise(2, 5), {(6,): 1, (4,): 1, (9, 4): 1}, 3, restarts=64),
+    Network("mixture of experts", Mixture, noise(2, 5), {(6,): 1, (4,): 1, (9, 4): 1}, 3, restarts=4),
     # Into both branches, out of both, and inside the second.
     Network("torch.cond", Branches, noise(2, 5), {(7,): 1, (6,): 1, (8,): 1}, 3),
 ]

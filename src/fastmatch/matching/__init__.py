@@ -1,11 +1,13 @@
 """Matching: from state dicts to permutations."""
 
 from fastmatch.matching.activations import match_activations
+from fastmatch.matching.frank_wolfe import match_frank_wolfe
 from fastmatch.matching.functional import match_functional
 from fastmatch.matching.match import GroupMatch, JointMatch, Match, Stop
 from fastmatch.matching.methods import METHODS, Method, check_options, match
 from fastmatch.matching.pair import Pair
 from fastmatch.matching.pairwise import PairwiseMatch, match_pairs
+from fastmatch.matching.sinkhorn import match_sinkhorn
 from fastmatch.matching.universe import match_many
 from fastmatch.matching.weights import match_weights
 
@@ -21,8 +23,10 @@ __all__ = [
     "check_options",
     "match",
     "match_activations",
+    "match_frank_wolfe",
     "match_functional",
     "match_many",
     "match_pairs",
+    "match_sinkhorn",
     "match_weights",
 ]

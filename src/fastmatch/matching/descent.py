@@ -59,14 +59,17 @@ class Descent:
 
     def run(self) -> Generator[list[Question], list[Assignment], None]:
         """Descend; yields assignment problems that do not depend on each other and takes their answers."""
-        names = list(self.problem.groups)
         while not self.converged and self.sweeps < MAX_SWEEPS:
             self.sweeps += 1
             moved = False
-            for chosen in self._independent([names[place] for place in self.generator.permutation(len(names))]):
+            for chosen in self._independent(self._order()):
                 moved |= yield from self._visit(chosen)
             self.converged = not moved and not self._forget_drifted()
         self.similarities.release()
+
+    def _order(self) -> list[str]:
+        names = list(self.problem.groups)
+        return [names[place] for place in self.generator.permutation(len(names))]
 
     def _forget_drifted(self) -> bool:
         """Have similarities computed anew, and asked once more, that float64 does not confirm; True if there are."""

@@ -9,9 +9,11 @@ from typing import Any, Literal, NamedTuple
 from fastmatch.errors import OptionError
 from fastmatch.matching.activations import match_activations
 from fastmatch.matching.auto import match_auto
+from fastmatch.matching.frank_wolfe import match_frank_wolfe
 from fastmatch.matching.functional import match_functional
 from fastmatch.matching.match import Match
 from fastmatch.matching.pair import Pair
+from fastmatch.matching.sinkhorn import match_sinkhorn
 from fastmatch.matching.straight_through import match_straight_through, match_straight_through_original
 from fastmatch.matching.weights import match_weights
 
@@ -28,45 +30,50 @@ class Method(NamedTuple):
     summary: str
 
 
-def _method(run: Callable[..., Match], needs: Needs, options: str, summary: str) -> Method:
+def _by_weights(function: Callable[..., Match], options: str, summary: str) -> Method:
+    def run(pair: Pair, **given: Any) -> Match:
+        return function(pair.spec, pair.a, pair.b, **given)
+
+    return Method(run, "weights", frozenset(options.split()), summary)
+
+
+def _by_examples(function: Callable[..., Match], needs: Needs, options: str, summary: str, **fixed: Any) -> Method:
+    def run(pair: Pair, **given: Any) -> Match:
+        return function(*pair.seen, **fixed, **given)
+
     return Method(run, needs, frozenset(options.split()), summary)
-
-
-def _weight(pair: Pair, **options: Any) -> Match:
-    return match_weights(pair.spec, pair.a, pair.b, **options)
 
 
 def _activation(pair: Pair, *, seed: int, **options: Any) -> Match:
     return replace(match_activations(*pair.seen, **options), seed=seed)
 
 
-def _functional(pair: Pair, **options: Any) -> Match:
-    return match_functional(*pair.seen, **options)
-
-
-def _functional_greedy(pair: Pair, **options: Any) -> Match:
-    return match_functional(*pair.seen, assignment="greedy", **options)
-
-
-def _straight_through(pair: Pair, **options: Any) -> Match:
-    return match_straight_through(*pair.seen, **options)
-
-
-def _straight_through_original(pair: Pair, **options: Any) -> Match:
-    return match_straight_through_original(*pair.seen, **options)
-
-
+_SEARCH = "start steps"
 METHODS: dict[str, Method] = {
-    "auto": _method(match_auto, "weights", "restarts start effort", "weights or activations, by the loss half-way"),
-    "weight": _method(_weight, "weights", "restarts start", "coordinate descent on the inner product of weights"),
-    "activation": _method(_activation, "inputs", "similarity", "correlation of activations"),
-    "functional": _method(_functional, "inputs", "", "smallest functional difference, layer by layer"),
-    "functional_greedy": _method(_functional_greedy, "inputs", "", "the same greedily, as in Entezari et al."),
-    "straight_through": _method(
-        _straight_through, "labels", "start steps", "descent on the loss half-way, through similarities"
+    "auto": Method(
+        match_auto,
+        "weights",
+        frozenset(("restarts", "start", "effort")),
+        "weights or activations, by the loss half-way",
     ),
-    "straight_through_original": _method(
-        _straight_through_original, "labels", "start steps", "the same through weights, as in Git Re-Basin"
+    "weight": _by_weights(match_weights, "restarts start", "coordinate descent on the inner product of weights"),
+    "frank_wolfe": _by_weights(match_frank_wolfe, "restarts start steps", "the same, all groups at once, relaxed"),
+    "activation": Method(_activation, "inputs", frozenset(("similarity",)), "correlation of activations"),
+    "functional": _by_examples(match_functional, "inputs", "", "smallest functional difference, layer by layer"),
+    "functional_greedy": _by_examples(
+        match_functional, "inputs", "", "the same greedily, as published", assignment="greedy"
+    ),
+    "straight_through": _by_examples(
+        match_straight_through, "labels", _SEARCH, "descent on the loss half-way, through similarities"
+    ),
+    "straight_through_original": _by_examples(
+        match_straight_through_original, "labels", _SEARCH, "the same through weights, as in Git Re-Basin"
+    ),
+    "sinkhorn": _by_examples(
+        match_sinkhorn, "labels", _SEARCH, "descent on the loss half-way, through soft permutations", loss="midpoint"
+    ),
+    "sinkhorn_random": _by_examples(
+        match_sinkhorn, "labels", _SEARCH, "the same, at random places between the networks", loss="random"
     ),
 }
 

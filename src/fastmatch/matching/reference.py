@@ -10,16 +10,21 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from fastmatch import kernels
-from fastmatch.symmetry import Occurrence, PermutationSpec
+from fastmatch.symmetry import Indices, Occurrence, PermutationSpec
 
 _ROUNDING = 1e-5  # Of the similarities that an exchange gives and takes: what float32 sums cannot tell.
 _TOLERANCE = 1e-12  # Of the norms' product: what float64 sums cannot tell.
 
 
 def match_weights_plainly(
-    spec: PermutationSpec, a: Mapping[str, Tensor], b: Mapping[str, Tensor], *, seed: int = 0
+    spec: PermutationSpec,
+    a: Mapping[str, Tensor],
+    b: Mapping[str, Tensor],
+    *,
+    seed: int = 0,
+    start: Indices | None = None,
 ) -> tuple[dict[str, np.ndarray], int]:
-    """Everything anew at every visit: b permuted, its Gram matrices, the assignment cold by scipy; from the identity.
+    """Everything anew at every visit: b permuted, its Gram matrices, the assignment cold by scipy.
 
     Parameters
     ----------
@@ -29,6 +34,8 @@ def match_weights_plainly(
         State dicts.
     seed
         Of the order of groups, as in :func:`match_weights`.
+    start
+        Index array of every group to begin with; the identity if None.
 
     Returns
     -------
@@ -41,7 +48,7 @@ def match_weights_plainly(
     """
     generator = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
     groups = [group for group in spec.groups if spec.matched(group)]
-    indices = spec.identity()
+    indices = spec.identity() if start is None else dict(start)
     sweeps, moved = 0, True
     while moved:
         moved = False

@@ -18,8 +18,9 @@ from fastmatch.matching.joint import insides
 from fastmatch.matching.match import Match, Stop, bare_groups
 from fastmatch.matching.midpoint import Midpoint, hold_back
 from fastmatch.matching.mixture import Mixture, State
+from fastmatch.matching.outcome import start_indices
 from fastmatch.matching.several import pairs_of
-from fastmatch.matching.weights import match_weights, starting_indices
+from fastmatch.matching.weights import match_weights
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Indices, PermutationSpec
 
@@ -137,7 +138,7 @@ class _Run:
         pairs_of(spec, a, b)
         self.spec, self.module, self.a, self.b = spec, module, a, b
         self.seed, self.steps = seed, steps
-        self.start = None if start is None else starting_indices(spec, start)
+        self.start = None if start is None else start_indices(spec, start)
         self.examples = len(data)
         self.fit, held = hold_back(data)
         self.judge = Midpoint(spec, module, a, b, held)

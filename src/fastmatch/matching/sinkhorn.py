@@ -1,0 +1,188 @@
+"""Re-basin by Sinkhorn: descent on the training loss through soft permutations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fastmatch import assignment
+from fastmatch.data import Split
+from fastmatch.errors import OptionError
+from fastmatch.matching.activations import match_activations
+from fastmatch.matching.match import Match, bare_groups
+from fastmatch.matching.midpoint import Midpoint, hold_back
+from fastmatch.matching.mixture import Mixture
+from fastmatch.matching.outcome import start_indices
+from fastmatch.matching.relaxed import State, held_note, soft_groups, soft_permute
+from fastmatch.matching.several import pairs_of
+from fastmatch.matching.sinkhorn_operator import sinkhorn, starting_score
+from fastmatch.permutation import Permutation
+from fastmatch.symmetry import Indices, PermutationSpec
+
+STEPS = 150
+BATCH_SIZE = 100
+EXAMPLES = 2000  # That the start compares activations on.
+JUDGED_EVERY = 15  # Steps between two looks at the examples held back.
+RATE = 0.1  # Of Adam on the scores; falls linearly to nothing.
+SHARE = 0.5  # Of every row that lies on the start at first: more is too sure of it to be moved.
+Loss = Literal["midpoint", "random"]
+
+
+def match_sinkhorn(
+    spec: PermutationSpec,
+    module: nn.Module,
+    a: State,
+    b: State,
+    data: Split,
+    *,
+    loss: Loss = "midpoint",
+    seed: int = 0,
+    start: Permutation | None = None,
+    steps: int = STEPS,
+    progress: Callable[[int, int], None] | None = None,
+) -> Match:
+    """Descend on the training loss between a and softly permuted b.
+
+    Every group has a matrix of scores; Sinkhorn's operator makes it doubly stochastic, and b's units are averaged by
+    that. Adam lowers the cross-entropy of ``(1 - alpha) a + alpha P b`` on batches, BatchNorm taking their statistics.
+    Every fifteenth step the matrices are rounded to the nearest permutations, and these judged by the loss half-way on
+    examples that are held back; the best is kept, the start among them. A planted permutation is where activation
+    matching starts. Groups inside others, and those around them
+    (heads and their coordinates), keep the order of the start.
+
+    Parameters
+    ----------
+    a, b
+        State dicts of ``module``. b is aligned to a.
+    data
+        Training examples with labels; some are held back.
+    loss
+        ``"midpoint"``: alpha is 1/2; ``"random"``: uniform in [0, 1], anew at every step.
+    seed
+        Seeds the order of the examples and alpha.
+    start
+        Permutation to begin with; that of activation matching if None.
+    steps
+        Gradients to take.
+    progress
+        Called with (steps done, steps).
+
+    Raises
+    ------
+    OptionError
+        ``loss`` is unknown, or ``steps`` is below 1.
+    PermutationError
+        A state dict does not fit the spec, or ``start`` does not.
+    DataError
+        Too few examples, or the network does not return logits for them.
+    SymmetryError
+        The network cannot be exported, or a group is nowhere observed and there is no ``start``.
+
+    References
+    ----------
+    Pena et al. 2023 (arXiv 2212.12042), sections 3.2 and 3.3: C_Mid and C_Rnd.
+    """
+    if loss not in ("midpoint", "random"):
+        raise OptionError(f"loss {loss!r} is unknown; choose midpoint or random")
+    if steps < 1:
+        raise OptionError(f"steps must be at least 1, received {steps}")
+    began = time.perf_counter()
+    pairs_of(spec, a, b)
+    fit, held = hold_back(data)
+    if start is None:
+        start = match_activations(spec, module, a, b, fit.take(EXAMPLES)).permutation
+    first = start_indices(spec, start)
+    judge = Midpoint(spec, module, a, b, held)
+    losses, kept = [judge.loss(first)], first
+    scores = _Scores(spec, first, a, b)
+    mixture = Mixture(spec, module, a, soft_groups(spec), fit.inputs[:2])
+    generator = np.random.default_rng(seed)
+    for step in range(1, steps + 1 if scores.leaves else 1):
+        chosen = torch.from_numpy(generator.choice(len(fit), min(BATCH_SIZE, len(fit)), replace=False))
+        places = chosen.to(fit.labels.device)
+        alpha = 0.5 if loss == "midpoint" else float(generator.uniform())
+        scores.descend(mixture, alpha, fit.inputs[places], fit.labels[places], RATE * (1 - (step - 1) / steps))
+        if step % JUDGED_EVERY == 0 or step == steps:
+            found = first | scores.rounded()
+            losses.append(judge.loss(found))
+            if losses[-1] < min(losses[:-1]):
+                kept = found
+        if progress is not None:
+            progress(step, steps)
+    name = "sinkhorn" if loss == "midpoint" else "sinkhorn_random"
+    before = judge.loss(spec.identity())
+    return Match(
+        permutation=Permutation(spec, kept),
+        method=name,
+        seed=seed,
+        objective_before=before,
+        objective_after=min(losses),
+        groups=bare_groups(spec, kept),
+        sweeps=steps,
+        status="all steps",
+        restarts=(),
+        examples=len(data),
+        seconds=time.perf_counter() - began,
+        measure="loss",
+        midpoints={"unaligned": before, "start": losses[0], name: min(losses)},
+        notes=held_note(spec, soft_groups(spec), "are in the order of the start"),
+    )
+
+
+class _Scores:
+    """A matrix of scores for every soft group, and Adam on them."""
+
+    def __init__(self, spec: PermutationSpec, first: Indices, a: State, b: State) -> None:
+        self._spec = spec
+        self.leaves: dict[str, Tensor] = {}
+        for group in soft_groups(spec):
+            like = a[group.occurrences[0].tensor]
+            dtype = torch.promote_types(like.dtype, torch.float32)
+            matrix = torch.zeros(group.size, group.size, dtype=dtype, device=like.device)
+            chosen = torch.from_numpy(first[group.name]).to(like.device)
+            matrix[torch.arange(group.size), chosen] = starting_score(group.size, SHARE)
+            self.leaves[group.name] = matrix.requires_grad_()
+        held = {name: index for name, index in first.items() if name not in self.leaves}
+        self._b = {name: _wide(tensor) for name, tensor in spec.permute(b, held).items()}
+        self._adam = torch.optim.Adam(list(self.leaves.values())) if self.leaves else None
+        self._prices: dict[str, Tensor | None] = dict.fromkeys(self.leaves)
+
+    def soft(self) -> dict[str, Tensor]:
+        """Doubly stochastic matrices, with the way back to the scores."""
+        found = {}
+        for name, leaf in self.leaves.items():
+            found[name], self._prices[name] = sinkhorn(leaf, self._prices[name])
+        return found
+
+    def descend(self, mixture: Mixture, alpha: float, inputs: Tensor, labels: Tensor, rate: float) -> None:
+        """One step down the loss on a batch."""
+        assert self._adam is not None
+        with torch.enable_grad():
+            b = self._b | dict(soft_permute(self._spec, self._b, self.soft(), mixture.moving))
+        detached = {name: tensor.detach() for name, tensor in b.items()}
+        weights = mixture.weight_gradients(detached, alpha, inputs, labels)
+        self._adam.zero_grad()
+        torch.autograd.backward(
+            [b[name] for name in mixture.moving], [alpha * weights[name].to(b[name].dtype) for name in mixture.moving]
+        )
+        for group in self._adam.param_groups:
+            group["lr"] = rate
+        self._adam.step()
+
+    def rounded(self) -> dict[str, np.ndarray]:
+        """The permutations nearest to the matrices."""
+        with torch.no_grad():
+            matrices: Mapping[str, Tensor] = self.soft()
+        answers = assignment.solve_batch([matrix.cpu().numpy() for matrix in matrices.values()])
+        return {name: answer.columns for name, answer in zip(matrices, answers, strict=True)}
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or wider as it is; without a way back."""
+    tensor = tensor.detach()
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32)) if tensor.is_floating_point() else tensor
