@@ -106,7 +106,8 @@ class ChainSwaps:
         self.most = max(1, min(_MOST, _TOGETHER[inputs.device.type] // one))
         self._orders: list[Tensor] = []
         self._accepted = 0
-        self._present = self._values = np.empty(0)
+        self._present: np.ndarray = np.empty(0)
+        self._values: np.ndarray = np.empty(0)
         self._swaps = np.empty(0, np.int64)
         self._runs: list[_Run] = []
         self._layers: list[_Layer] = []

@@ -16,6 +16,7 @@ from fastmatch.interpolation.memory import FRACTION, free_memory
 from fastmatch.symmetry import Indices, PermutationSpec
 
 State = Mapping[str, Tensor]
+_OFTEN = 1000  # Candidates that are evaluated at least, by which the strategy is chosen.
 
 
 class Swaps(Protocol):
@@ -58,7 +59,7 @@ class PermutedSwaps:
         quantity: Quantity,
     ) -> None:
         self._spec, self._networks, self._rows, self._quantity = spec, networks, rows, quantity
-        self._evaluator = Evaluator(module, {"": data}, data, strategy="lowered")
+        self._evaluator = Evaluator(module, {"": data}, data, rows=_OFTEN * len(rows))
         self._indices: list[Indices] = []
         self._swaps = np.empty(0, np.int64)
 
@@ -84,15 +85,24 @@ class PermutedSwaps:
 
 def swapped(spec: PermutationSpec, indices: Sequence[Indices], swaps: np.ndarray) -> list[Indices]:
     """Permutations of all networks after swaps, shape [networks, groups, 2]; units take those inside them along."""
+    names = [group.name for group in spec.groups]
     result = []
     for index, places in zip(indices, swaps, strict=True):
-        step = spec.identity()
-        moved = {}
-        for (name, order), (first, second) in zip(step.items(), places.tolist(), strict=True):
-            if first != second:
-                order.ravel()[[first, second]] = order.ravel()[[second, first]]
-                moved[name] = order
-        result.append(spec.compose(index, moved) if moved else index)
+        moved = {name: pair for name, pair in zip(names, places.tolist(), strict=True) if pair[0] != pair[1]}
+        if moved and spec.bases:
+            index = spec.compose(index, _exchanged(spec.identity(), moved))
+        elif moved:
+            index = {**index, **_exchanged(index, moved)}
+        result.append(index)
+    return result
+
+
+def _exchanged(indices: Indices, places: Mapping[str, Sequence[int]]) -> dict[str, np.ndarray]:
+    """Index arrays with two entries exchanged in each of some groups."""
+    result = {name: indices[name].copy() for name in places}
+    for name, (first, second) in places.items():
+        flat = result[name].reshape(-1)
+        flat[[first, second]] = flat[[second, first]]
     return result
 
 
