@@ -66,6 +66,8 @@ def _read(graph: Graph) -> tuple[list[tuple[str, str | None]], tuple[Callable[[T
         if node.op == "output":
             (result, *others) = arguments(node)[0]
             return _chain(layers, segments, names) if not others and layers and [result] == segments[-1] else None
+        if not isinstance(node.meta.get("val"), Tensor):
+            continue  # sizes, and what is known of them
         if _is_next(node, names, inputs, segments):
             layers.append(node)
             segments.append([node])
