@@ -1,6 +1,8 @@
 """Matching: from state dicts to permutations."""
 
 from fastmatch.matching.activations import match_activations
+from fastmatch.matching.annealing import anneal, match_annealing
+from fastmatch.matching.exhaustive import match_exhaustive
 from fastmatch.matching.match import GroupMatch, JointMatch, Match, Stop
 from fastmatch.matching.methods import METHODS, Method, check_options, match
 from fastmatch.matching.pair import Pair
@@ -14,8 +16,11 @@ __all__ = [
     "Method",
     "Pair",
     "Stop",
+    "anneal",
     "check_options",
     "match",
     "match_activations",
+    "match_annealing",
+    "match_exhaustive",
     "match_weights",
 ]

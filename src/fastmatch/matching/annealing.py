@@ -15,7 +15,8 @@ from fastmatch.data import Split
 from fastmatch.errors import OptionError, PermutationError
 from fastmatch.interpolation.swaps import PermutedSwaps, Swaps, swapped, swaps_of
 from fastmatch.matching.energy import Energy, Objective, energy_of
-from fastmatch.matching.match import JointMatch, Match, bare_groups
+from fastmatch.matching.match import JointMatch, Match, Stop, bare_groups
+from fastmatch.matching.several import require_finite
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Indices, PermutationSpec
 
@@ -32,6 +33,7 @@ _HOT, _COLD = 0.5, 0.005  # Temperatures at the start and at the end, in units o
 class _Found(NamedTuple):
     indices: Sequence[Indices]
     notes: tuple[str, ...]
+    status: str
     seconds: float
     before: float
     after: float
@@ -75,7 +77,7 @@ def match_annealing(
         objective_after=found.after,
         groups=bare_groups(spec, permutation.indices),
         sweeps=1,
-        status="all steps",
+        status=found.status,
         restarts=(),
         examples=len(data),
         seconds=found.seconds,
@@ -102,8 +104,7 @@ def anneal(
 
     Every step proposes a swap of two random units in every layer of every network. It is taken if it does not raise the
     energy, or with probability ``exp(-rise / T)``; T falls geometrically, and the best state seen is the result. The
-    temperatures are read off the energies: T begins at half of the typical rise that a proposal makes at the start, where
-    many are accepted, and ends at a hundredth of that, where almost none are; they are named in ``notes``.
+    temperatures are read off the energies: T begins at TODO
 
     Proposals are drawn in order, whatever becomes of them, so that those to come can be evaluated together until one is
     taken: this is the same chain. In plain multilayer perceptrons only what a swap changes is computed; other networks
@@ -116,8 +117,8 @@ def anneal(
     data
         Training examples, all of which every step looks at.
     objective
-        ``"error"``: 0-1 error of the average of all networks, as a fraction (SA2); ``"barrier"``: the mean barrier of the
-        loss over all pairs in nats (SA1, equation 1), which costs as many evaluations as there are pairs and alphas.
+        ``"error"``: 0-1 error of the average of all networks, as a fraction (SA2); ``"barrier"``: the mean barrier of
+        the loss over all pairs in nats (SA1, equation 1), at as many points as there are pairs and alphas between them.
     moves
         ``"layers"`` as published. ``"single"`` proposes one swap, in one layer of one network: in deep networks, where
         one of several swaps at once is nearly always a bad one, more of them are accepted.
@@ -151,7 +152,7 @@ def anneal(
         objective_before=found.before,
         objective_after=found.after,
         sweeps=1,
-        status="all steps",
+        status=found.status,
         examples=len(data),
         seconds=found.seconds,
         measure=objective,
@@ -185,7 +186,7 @@ def _search(
     if steps is None:
         steps = STEPS_IN_FULL if isinstance(engine, PermutedSwaps) else STEPS
     if not spec.groups:
-        return _Found(begin, ("there is no unit to swap",), time.perf_counter() - began, before, before)
+        return _Found(begin, ("there is no unit to swap",), "all steps", time.perf_counter() - began, before, before)
     streams = np.random.SeedSequence(seed).spawn(3)
     proposals, chances, sample = (np.random.default_rng(stream) for stream in streams)
     present = float(energy.of(engine.start(begin)[None])[0])
@@ -193,10 +194,10 @@ def _search(
     hot, cold = _temperatures(_energies(engine, energy, some), present, len(data))
     drawn = _proposals(spec, len(networks), moving, moves, proposals)
     temperatures = hot * (cold / hot) ** (np.arange(1, steps + 1) / steps)
-    best = _walk(spec, engine, energy, begin, present, drawn, chances, temperatures, progress)
+    best, status = _walk(spec, engine, energy, begin, present, drawn, chances, temperatures, progress)
     after = float(energy.of(judge.start(best)[None])[0])
     note = f"{steps} steps, temperature {hot:.3g} to {cold:.3g}"
-    return _Found(best, (note,), time.perf_counter() - began, before, after)
+    return _Found(best, (note,), status, time.perf_counter() - began, before, after)
 
 
 def _walk(
@@ -209,8 +210,8 @@ def _walk(
     chances: np.random.Generator,
     temperatures: np.ndarray,
     progress: Progress | None,
-) -> Sequence[Indices]:
-    """The chain; returns the best state seen."""
+) -> tuple[Sequence[Indices], str]:
+    """The chain; returns the best state seen, and how it ended."""
     indices = best = begin
     lowest, done, size = present, 0, 1
     while done < len(temperatures):
@@ -232,8 +233,11 @@ def _walk(
                 best, lowest = indices, present
         done += len(block)
         if progress is not None:
-            progress(done, len(temperatures))
-    return best
+            try:
+                progress(done, len(temperatures))
+            except Stop:
+                return best, "stopped"
+    return best, "all steps"
 
 
 def _energies(engine: Swaps, energy: Energy, swaps: np.ndarray) -> np.ndarray:
@@ -282,10 +286,7 @@ def _check(
         raise OptionError(f"steps must be at least 1, received {steps}")
     for number, network in enumerate(networks):
         spec.check_state(network, f"network {number}")
-        if bad := [name for name, tensor in network.items() if not bool(tensor.isfinite().all())]:
-            raise PermutationError(
-                f"{bad[0]!r} of network {number} holds NaN or infinite weights; use other checkpoints"
-            )
+        require_finite(network, f"network {number}")
     if start is None:
         return
     if len(start) != len(networks):

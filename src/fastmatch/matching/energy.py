@@ -51,8 +51,8 @@ def energy_of(
 ) -> Energy:
     """Energy by the name of its objective.
 
-    ``"error"``: the 0-1 error of the average of all networks (SA2 of Entezari et al. 2022). ``"barrier"``: the mean over
-    pairs of the barrier of the loss by their equation 1 (SA1), on ``linspace(0, 1, alphas)``.
+    ``"error"``: the 0-1 error of the average of all networks (SA2 of Entezari et al. 2022). ``"barrier"``: the mean
+    over pairs of the barrier of the loss by their equation 1 (SA1), on ``linspace(0, 1, alphas)``.
 
     Raises
     ------

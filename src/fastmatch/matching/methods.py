@@ -8,7 +8,9 @@ from typing import Any, Literal, NamedTuple
 
 from fastmatch.errors import OptionError
 from fastmatch.matching.activations import match_activations
+from fastmatch.matching.annealing import match_annealing
 from fastmatch.matching.auto import match_auto
+from fastmatch.matching.exhaustive import match_exhaustive
 from fastmatch.matching.match import Match
 from fastmatch.matching.pair import Pair
 from fastmatch.matching.straight_through import match_straight_through, match_straight_through_original
@@ -47,6 +49,18 @@ def _straight_through_original(pair: Pair, **options: Any) -> Match:
     return match_straight_through_original(*pair.seen, **options)
 
 
+def _annealing(pair: Pair, **options: Any) -> Match:
+    return match_annealing(*pair.seen, objective="error", **options)
+
+
+def _annealing_barrier(pair: Pair, **options: Any) -> Match:
+    return match_annealing(*pair.seen, objective="barrier", **options)
+
+
+def _exhaustive(pair: Pair, **options: Any) -> Match:
+    return match_exhaustive(*pair.seen, **options)
+
+
 METHODS: dict[str, Method] = {
     "auto": _method(match_auto, "weights", "restarts effort", "weights and activations, judged by the loss half-way"),
     "weight": _method(_weight, "weights", "restarts start", "coordinate descent on the inner product of weights"),
@@ -57,6 +71,9 @@ METHODS: dict[str, Method] = {
     "straight_through_original": _method(
         _straight_through_original, "labels", "start steps", "the same through weights, as in Git Re-Basin"
     ),
+    "annealing": _method(_annealing, "labels", "start steps", "random swaps that lower the error of the average"),
+    "annealing_barrier": _method(_annealing_barrier, "labels", "start steps", "random swaps that lower the barrier"),
+    "exhaustive": _method(_exhaustive, "labels", "", "all permutations, for the lowest barrier; few units only"),
 }
 
 
