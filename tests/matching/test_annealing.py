@@ -70,18 +70,19 @@ def test_the_chain_is_that_of_the_plain_algorithm(trained, moves, most, monkeypa
     def error(networks):
         return evaluate(module, networks, [[1 / 2] * 2], data).error[0]
 
-    indices, lowest, taken = plainly(spec, module, states[:2], data, [1], moves, 150, 3, error)
-    assert 10 < taken < 140
+    indices, lowest, taken = plainly(spec, module, states[:2], data, [1], moves, 120, 3, error)
+    assert 10 < taken < 110
     monkeypatch.setattr(annealing, "swaps_of", _limited(most))
-    found = match_annealing(spec, module, *states[:2], data, moves=moves, steps=150, seed=3)
+    found = match_annealing(spec, module, *states[:2], data, moves=moves, steps=120, seed=3)
     assert found.permutation == Permutation(spec, indices[1])
-    assert found.objective_after == pytest.approx(lowest, abs=1e-12) < found.objective_before
+    assert found.objective_after == pytest.approx(lowest, abs=1e-12)
+    assert lowest < found.objective_before
 
 
 @pytest.mark.parametrize("objective", ["error", "barrier"])
 def test_networks_evaluated_in_full_take_the_same_chain(trained, objective, monkeypatch):
     spec, module, states, data = trained
-    options = {"steps": 60, "objective": objective, "alphas": 5, "seed": 1}
+    options = {"steps": 40, "objective": objective, "alphas": 5, "seed": 1}
     quick = anneal(spec, module, states, data, **options)
     monkeypatch.setattr(annealing, "swaps_of", PermutedSwaps)
     full = anneal(spec, module, states, data, **options)
@@ -105,7 +106,7 @@ def test_the_batches_grow_and_change_nothing_in_float32(trained, monkeypatch):
     found = {}
     for most in (1, 3, 64):
         monkeypatch.setattr(annealing, "swaps_of", _limited(most))
-        found[most] = match_annealing(spec, module, *states, data, objective="barrier", alphas=5, steps=400).permutation
+        found[most] = match_annealing(spec, module, *states, data, objective="barrier", alphas=5, steps=150).permutation
         monkeypatch.undo()
     assert found[1] == found[3] == found[64]
 
@@ -128,7 +129,15 @@ def test_a_planted_permutation_is_found(trained, objective):
     spec, module, states, data = trained
     planted = Permutation.random(spec, 5)
     found = match_annealing(
-        spec, module, states[0], planted.apply(states[0]), data, objective=objective, alphas=3, steps=6000
+        spec,
+        module,
+        states[0],
+        planted.apply(states[0]),
+        data,
+        objective=objective,
+        alphas=3,
+        steps=4000,
+        moves="single",
     )
     assert found.objective_after <= evaluate(module, states[:1], [[1.0]], data).error[0] + 1e-9
     if objective == "barrier":
@@ -147,11 +156,13 @@ def test_it_begins_where_it_is_told_and_is_never_worse(trained):
 @pytest.mark.parametrize(
     "model", ["resnet20(width=1, norm=batch, in_channels=1, size=8)", "mlp(64, 6, 10, norm=batch)"]
 )
-def test_networks_with_batch_norm(model, digits):
+def test_networks_with_batch_norm(model, digits, monkeypatch):
+    monkeypatch.setattr(annealing, "_SAMPLE", 4)
+    data = digits.train.take(50)
     module = networks.build(model)
     states = [training.initialise(model, seed=seed).state_dict() for seed in (0, 1)]
     spec = trace(module.eval(), (digits.train.inputs[:2],))
-    found = match(Pair(spec, *states, module, digits.train.take(50)), "annealing", steps=6)
+    found = match(Pair(spec, *states, module, data), "annealing", steps=4)
     aligned = [states[0], found.permutation.apply(states[1])]
     assert found.objective_after == pytest.approx(
         evaluate(module, aligned, [[0.5, 0.5]], digits.train.take(50)).error[0]
@@ -161,9 +172,9 @@ def test_networks_with_batch_norm(model, digits):
 class Attention(nn.Module):
     """Heads with coordinates of their own inside."""
 
-    def __init__(self):
+    def __init__(self, width=8):
         super().__init__()
-        self.attention, self.head = nn.MultiheadAttention(8, 4, batch_first=True), nn.Linear(8, 3)
+        self.attention, self.head = nn.MultiheadAttention(width, width // 2, batch_first=True), nn.Linear(width, 3)
 
     def forward(self, x):
         return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
@@ -177,7 +188,7 @@ def test_swaps_reach_what_is_inside_of_heads():
     module, data = Attention().eval(), Split(torch.randn(40, 5, 8), torch.randint(3, (40,)))
     spec = trace(module, (data.inputs[:2],))
     assert spec.bases
-    found = match_annealing(spec, module, *states, data, steps=80)
+    found = match_annealing(spec, module, *states, data, steps=40)
     assert found.objective_after < found.objective_before
     assert any((order != np.arange(order.shape[-1])).any() for order in found.permutation.indices.values())
 

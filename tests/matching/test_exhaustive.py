@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from fastmatch import METHODS, Pair, Permutation, barriers, load_data, match, trace, training
-from fastmatch.data import DataSet
+from fastmatch import METHODS, Pair, Permutation, barriers, evaluate, load_data, match, trace, training
+from fastmatch.data import DataSet, Split
 from fastmatch.errors import OptionError, PermutationError
 from fastmatch.matching import match_exhaustive
 from tests.matching.test_annealing import Attention
@@ -24,7 +24,7 @@ def small(request):
     states = []
     for seed in (0, 1):
         module = training.initialise(model, seed=seed)
-        training.train(module, data, training.Recipe(epochs=15, order_seed=seed))
+        training.train(module, data.take(400), training.Recipe(epochs=30, batch_size=16, order_seed=seed))
         states.append(module.state_dict())
     examples = data.train.take(200)
     pair = Pair(trace(module, (examples.inputs[:2],)), *states, module.eval(), examples)
@@ -60,12 +60,12 @@ def test_no_other_permutation_is_lower(small, lowest):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_no_method_is_below_it(method, small, lowest):
-    options = {"steps": 300} if "steps" in METHODS[method].options else {}
+    options = {"steps": 50} if "steps" in METHODS[method].options else {}
     assert small[1](match(small[0], method, **options).permutation) >= lowest.objective_after - 2e-6
 
 
 def test_annealing_reaches_it(small, lowest):
-    found = match(small[0], "annealing_barrier", steps=4000)
+    found = match(small[0], "annealing_barrier", steps=2000)
     assert found.objective_after == pytest.approx(lowest.objective_after, abs=2e-6)
 
 
@@ -74,22 +74,19 @@ def test_a_planted_permutation_is_found(small):
     planted = Permutation.random(pair.spec, 3)
     found = match_exhaustive(pair.spec, pair.module, pair.a, planted.apply(pair.a), pair.data)
     assert found.objective_after == pytest.approx(0.0, abs=1e-6)
-    torch.testing.assert_close(found.permutation.apply(planted.apply(pair.a)), dict(pair.a))
+    both = [pair.a, found.permutation.apply(planted.apply(pair.a))]  # dead units may stand anywhere
+    losses = evaluate(pair.module, both, np.array([[1, 0], [0.5, 0.5], [0.3, 0.7]]), pair.data).losses
+    np.testing.assert_allclose(losses[1:], np.stack([losses[0]] * 2), atol=1e-5)
 
 
-def test_networks_that_are_no_chains(digits):
+def test_networks_that_are_no_chains():
     states = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        states.append(Attention().state_dict())
-    data = digits.train.take(20)
-    data = type(data)(data.inputs.reshape(20, 8, 8), data.labels % 3)
-    spec = (
-        trace(Attention().eval(), (data.inputs[:2],)).freeze(["*head*"])
-        if False
-        else trace(Attention().eval(), (data.inputs[:2],))
-    )
-    found = match_exhaustive(spec, Attention().eval(), *states, data, alphas=3)
+        states.append(Attention(4).state_dict())
+    data = Split(torch.randn(20, 5, 4), torch.randint(3, (20,)))
+    spec = trace(Attention(4).eval(), (data.inputs[:2],))
+    found = match_exhaustive(spec, Attention(4).eval(), *states, data, alphas=3)
     assert found.objective_after <= found.objective_before
 
 

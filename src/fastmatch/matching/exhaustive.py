@@ -44,8 +44,8 @@ def match_exhaustive(
 
     The barrier is that of :func:`fastmatch.barrier` (``linear``, Entezari et al. 2022, equation 1), on the training
     examples given. It is at least the rise at any one alpha: all permutations are evaluated in the middle, and on the
-    whole line in the order of what that gave, until the next rise is no lower than the lowest barrier. Of equal ones the
-    first is kept. A planted permutation is found, unless another has no barrier either.
+    whole line in the order of what that gave, until the next rise is no lower than the lowest barrier. Of equal ones
+    the first is kept. A planted permutation is found, unless another has no barrier either.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def match_exhaustive(
     best, lowest, tried = spec.identity(), barrier(spec.identity()), 0
     before = lowest
     for number in np.argsort(bounds, kind="stable").tolist():
-        if bounds[number] - _ROUNDING >= lowest:
+        if max(bounds[number] - _ROUNDING, 0.0) >= lowest:
             break
         indices = _unpacked(spec, candidates[number])
         found, tried = barrier(indices), tried + 1
