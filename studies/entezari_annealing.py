@@ -1,8 +1,8 @@
 """Simulated annealing: all networks at once against pairs, by width and depth, and barriers against steps.
 
 Entezari et al. 2022, figures 6 and 12 (SA2 with five networks, and with two, "search space reduction", before and
-after, by width and by depth), figure 14 and table 2 (barrier against the number of steps). Barriers are of the 0-1 error
-on training examples, as that is what SA2 lowers; the mean over all pairs, or over pairs of neighbours where each is
+after, by width and by depth), figure 14 and table 2 (barrier against the number of steps). Barriers are of the 0-1
+error on the training examples that SA2 lowers it on; the mean over all pairs, or over pairs of neighbours where each is
 annealed by itself.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations, pairwise
-from typing import Any
 
 import numpy as np
 
@@ -102,13 +101,7 @@ def searched(task: Task, networks: int, examples: int, steps: int) -> dict[str, 
     members = task.population(range(networks))
     together = anneal(spec, module, members, data.train, steps=steps)
     neighbours = list(pairwise(range(networks)))
-    found: dict[str, Any] = {
-        "before": {},
-        "all together": {},
-        "pairs": {},
-        "pairs, weights": {},
-        "pairs, from weights": {},
-    }
+    found: dict[str, dict[tuple[int, int], fastmatch.Permutation]] = {name: {} for name in _METHODS}
     found["all together"] = {pair: together.between(*pair) for pair in combinations(range(networks), 2)}
     for i, j in neighbours:
         weights = fastmatch.match_weights(spec, members[i], members[j]).permutation
@@ -149,7 +142,7 @@ def scaling(report: study.Report, tasks: dict[int, Task], examples: int, counts:
     panels = [
         plots.Panel(
             x=range(len(counts)),
-            curves=curves,
+            curves={f"width {width}": values for width, values in curves.items()},
             xlabel="steps",
             ylabel=label,
             ticks=[f"{steps:,}" for steps in counts],

@@ -72,10 +72,12 @@ def _contributions(chain: Chain, networks: Sequence[Mapping[str, Tensor]], row: 
     weights = [network[first.weight] for network in networks]
     flat = inputs.reshape(len(inputs), -1).to(weights[0].dtype)
     biases = [0.0 if first.bias is None else network[first.bias] for network in networks]
-    a, b = (float(share) * (flat @ w.T + shift).T for share, w, shift in zip(row, weights, biases, strict=True))
-    values = chain.activations[0](a[:, None] + b[None])
-    out_a, out_b = (float(share) * network[last.weight].T for share, network in zip(row, networks, strict=True))
-    return values[..., None] * (out_a[:, None] + out_b[None])[:, :, None]
+    given: list[Tensor] = [
+        float(share) * (flat @ weight.T + bias).T for share, weight, bias in zip(row, weights, biases, strict=True)
+    ]
+    values = chain.activations[0](given[0][:, None] + given[1][None])
+    out = [float(share) * network[last.weight].T for share, network in zip(row, networks, strict=True)]
+    return values[..., None] * (out[0][:, None] + out[1][None])[:, :, None]
 
 
 def _losses(pairs: Tensor, left: np.ndarray, right: np.ndarray, bias: Tensor | float, labels: Tensor) -> Tensor:

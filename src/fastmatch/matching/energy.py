@@ -68,9 +68,9 @@ def energy_of(
         raise OptionError(f"a barrier needs a point between the ends: at least 3 alphas, received {alphas}")
     inner = alpha_grid(alphas)[1:-1]
     pairs = list(combinations(range(count), 2))
-    rows = np.zeros((len(pairs), len(inner), count))
+    points = np.zeros((len(pairs), len(inner), count))
     for number, (first, second) in enumerate(pairs):
-        rows[number, :, first], rows[number, :, second] = 1 - inner, inner
-    rows = rows.reshape(-1, count)
+        points[number, :, first], points[number, :, second] = 1 - inner, inner
+    rows = points.reshape(-1, count)
     ends = evaluate(module, networks, np.eye(count), data).loss
     return Energy(rows, "loss", rows @ ends, len(pairs))
