@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fastmatch.data import Split
-from fastmatch.interpolation.chain import Chain
+from fastmatch.interpolation.chain import Chain, Linear
 
 _TOGETHER = 64 << 20  # Bytes of the logits that are added up at a time.
 
@@ -44,7 +44,7 @@ def order_losses(
         for chosen in itertools.combinations(range(units), units // 2)
     ]
     orders = [np.concatenate([np.repeat(a, len(b), 0), np.tile(b, (len(a), 1))], 1) for a, b in halves]
-    bias = _bias(networks, last.bias, row)
+    bias = _bias(networks, last, row)
     classes = networks[0][last.weight].shape[0]
     together = math.factorial(units // 2) * math.factorial(units - units // 2)
     size = max(together, units**2) * classes * networks[0][last.weight].element_size()
@@ -60,10 +60,11 @@ def _others(units: int, chosen: tuple[int, ...]) -> list[int]:
     return [unit for unit in range(units) if unit not in chosen]
 
 
-def _bias(networks: Sequence[Mapping[str, Tensor]], name: str | None, row: np.ndarray) -> Tensor | float:
-    if name is None:
-        return 0.0
-    return sum(float(share) * network[name] for share, network in zip(row, networks, strict=True))
+def _bias(networks: Sequence[Mapping[str, Tensor]], last: Linear, row: np.ndarray) -> Tensor:
+    if last.bias is None:
+        return torch.zeros_like(networks[0][last.weight][:, 0])
+    first, second = (float(share) * network[last.bias] for share, network in zip(row, networks, strict=True))
+    return first + second
 
 
 def _contributions(chain: Chain, networks: Sequence[Mapping[str, Tensor]], row: np.ndarray, inputs: Tensor) -> Tensor:
@@ -80,11 +81,11 @@ def _contributions(chain: Chain, networks: Sequence[Mapping[str, Tensor]], row: 
     return values[..., None] * (out[0][:, None] + out[1][None])[:, :, None]
 
 
-def _losses(pairs: Tensor, left: np.ndarray, right: np.ndarray, bias: Tensor | float, labels: Tensor) -> Tensor:
+def _losses(pairs: Tensor, left: np.ndarray, right: np.ndarray, bias: Tensor, labels: Tensor) -> Tensor:
     """Summed losses, float64, of all orders with these orders of their first and of their other places."""
     half = left.shape[1]
-    first = sum((pairs[place, left[:, place]] for place in range(half)), torch.zeros_like(pairs[0, :1]))
-    second = sum(pairs[half + place, right[:, place]] for place in range(right.shape[1])) + bias
+    first: Tensor = sum((pairs[place, left[:, place]] for place in range(half)), torch.zeros_like(pairs[0, :1]))
+    second: Tensor = sum((pairs[half + place, right[:, place]] for place in range(right.shape[1])), bias)
     logits = first[:, None] + second[None]
     own = logits.gather(-1, labels.expand(logits.shape[:-1])[..., None])[..., 0]
     return (logits.logsumexp(-1) - own).sum(-1, dtype=torch.float64).flatten()
