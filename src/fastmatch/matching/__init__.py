@@ -1,6 +1,8 @@
 """Matching: from state dicts to permutations."""
 
 from fastmatch.matching.activations import match_activations
+from fastmatch.matching.annealing import anneal, match_annealing
+from fastmatch.matching.exhaustive import match_exhaustive
 from fastmatch.matching.frank_wolfe import match_frank_wolfe
 from fastmatch.matching.functional import match_functional
 from fastmatch.matching.match import GroupMatch, JointMatch, Match, Stop
@@ -20,9 +22,12 @@ __all__ = [
     "Pair",
     "PairwiseMatch",
     "Stop",
+    "anneal",
     "check_options",
     "match",
     "match_activations",
+    "match_annealing",
+    "match_exhaustive",
     "match_frank_wolfe",
     "match_functional",
     "match_many",

@@ -8,7 +8,9 @@ from typing import Any, Literal, NamedTuple
 
 from fastmatch.errors import OptionError
 from fastmatch.matching.activations import match_activations
+from fastmatch.matching.annealing import match_annealing
 from fastmatch.matching.auto import match_auto
+from fastmatch.matching.exhaustive import match_exhaustive
 from fastmatch.matching.frank_wolfe import match_frank_wolfe
 from fastmatch.matching.functional import match_functional
 from fastmatch.matching.match import Match
@@ -75,6 +77,13 @@ METHODS: dict[str, Method] = {
     "sinkhorn_random": _by_examples(
         match_sinkhorn, "labels", _SEARCH, "the same, at random places between the networks", loss="random"
     ),
+    "annealing": _by_examples(
+        match_annealing, "labels", _SEARCH, "random swaps that lower the error of the average", objective="error"
+    ),
+    "annealing_barrier": _by_examples(
+        match_annealing, "labels", _SEARCH, "random swaps that lower the barrier", objective="barrier"
+    ),
+    "exhaustive": _by_examples(match_exhaustive, "labels", "", "all permutations of few units, for the lowest barrier"),
 }
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from fastmatch.errors import OptionError
+from fastmatch.errors import OptionError, PermutationError
 from fastmatch.symmetry import PermutationSpec
 
 State = Mapping[str, Tensor]
@@ -75,3 +75,10 @@ def side_by_side(spec: PermutationSpec, pairs: Sequence[tuple[State, State]]) ->
     tensors = {_name(tensor, number): layout for number in range(len(pairs)) for tensor, layout in spec.tensors.items()}
     first, second = zip(*pairs, strict=True)
     return Sides(replace(spec, tensors=tensors), _Joined(first), _Joined(second))
+
+
+def require_finite(state: State, where: str) -> None:
+    """Raise PermutationError if a network holds NaN or infinite weights."""
+    for name, tensor in state.items():
+        if not bool(tensor.isfinite().all()):
+            raise PermutationError(f"{name!r} of {where} holds NaN or infinite weights; use other checkpoints")
