@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fastmatch import kernels
 from fastmatch.devices import full_float32
 from fastmatch.symmetry import Graph, GraphRunner, Group, PermutationSpec, export_graph, float_type
 
@@ -51,18 +50,18 @@ class Mixture:
         b along all other axes, where b stays as it is.
         """
         weights = self.weight_gradients(b, alpha, inputs, labels)
-        return {
-            name: alpha
-            * kernels.gram((place.units(weights[place.tensor]), place.units(b[place.tensor])) for place in at)
-            for name, at in self._places.items()
-        }
+        found = {}
+        for name, places in self._places.items():
+            sides = ((place.units(weights[place.tensor]), place.units(b[place.tensor])) for place in places)
+            found[name] = alpha * _products(sides)
+        return found
 
     def weight_gradients(self, b: State, alpha: float, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Gradient of the loss by the parameters that carry the groups, at their values in the mixture."""
         state = {name: _mixed(tensor, b[name], alpha) for name, tensor in self._a.items()}
         leaves = [state[name].requires_grad_() for name in self.moving]
         with torch.enable_grad(), full_float32():
-            (logits,) = self._runner.run(*self._runner.arguments(state, (inputs.to(self._dtype),)))
+            (logits,) = self._runner.module(*self._runner.arguments(state, (inputs.to(self._dtype),)))
             found = torch.autograd.grad(F.cross_entropy(logits, labels), leaves, materialize_grads=True)
         return dict(zip(self.moving, found, strict=True))
 
@@ -74,6 +73,15 @@ def _mixed(a: Tensor, b: Tensor, alpha: float) -> Tensor:
 def _wide(tensor: Tensor) -> Tensor:
     """The tensor in float32, or wider as it is."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32)) if tensor.is_floating_point() else tensor
+
+
+def _products(sides: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    """Inner products of units [n, everything else] of two sides, added up over all pairs."""
+    (first, second), *others = sides
+    total = first @ second.to(first.dtype).T
+    for first, second in others:
+        total.addmm_(first, second.to(first.dtype).T)
+    return total
 
 
 def _with_batch_statistics(graph: Graph) -> Graph:
