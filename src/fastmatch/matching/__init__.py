@@ -10,6 +10,7 @@ from fastmatch.matching.methods import METHODS, Method, check_options, match
 from fastmatch.matching.pair import Pair
 from fastmatch.matching.pairwise import PairwiseMatch, match_pairs
 from fastmatch.matching.sinkhorn import match_sinkhorn
+from fastmatch.matching.straight_through import match_straight_through, match_straight_through_original
 from fastmatch.matching.universe import match_many
 from fastmatch.matching.weights import match_weights
 
@@ -33,5 +34,7 @@ __all__ = [
     "match_many",
     "match_pairs",
     "match_sinkhorn",
+    "match_straight_through",
+    "match_straight_through_original",
     "match_weights",
 ]

@@ -16,8 +16,8 @@ from fastmatch.errors import OptionError
 from fastmatch.interpolation.swaps import PermutedSwaps, Swaps, swapped, swaps_of
 from fastmatch.matching.energy import Energy, Objective, energy_of
 from fastmatch.matching.match import JointMatch, Match, Stop, bare_groups
+from fastmatch.matching.outcome import start_indices
 from fastmatch.matching.several import require_finite
-from fastmatch.matching.weights import starting_indices
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Indices, PermutationSpec
 
@@ -295,4 +295,4 @@ def _check(
     if len(start) != len(networks):
         raise OptionError(f"{len(start)} starts for {len(networks)} networks; give one for each")
     for permutation in start:
-        starting_indices(spec, permutation)
+        start_indices(spec, permutation)

@@ -55,6 +55,8 @@ class Midpoint:
         State dicts of ``module``.
     examples
         Training examples.
+    rows
+        About how many permutations will be judged, by which the evaluator chooses how.
     """
 
     def __init__(
@@ -64,9 +66,11 @@ class Midpoint:
         a: Mapping[str, Tensor],
         b: Mapping[str, Tensor],
         examples: Split,
+        *,
+        rows: int | None = None,
     ) -> None:
         self._spec, self._a, self._b = spec, a, b
-        self._evaluator = Evaluator(module, {"held": examples}, examples)
+        self._evaluator = Evaluator(module, {"held": examples}, examples, rows=rows)
 
     def loss(self, indices: Mapping[str, np.ndarray]) -> float:
         """Mean cross-entropy of ``(a + P b) / 2``, P with these index arrays."""

@@ -24,13 +24,14 @@ from fastmatch.matching.weights import match_weights
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Indices, PermutationSpec
 
-STEPS = 151
-BATCH_SIZE = 100
-JUDGED_EVERY = 10  # Steps between two looks at the examples held back.
+STEPS = 150
+BATCH_SIZE = 32
+JUDGED_EVERY = 15  # Steps between two looks at the examples held back.
 _EXAMPLES = 2000  # That similarities are taken on.
-_RATE = 0.03  # First step of a similarity, in standard deviations of its gradient; falls linearly to 0.
-_MEMORY, _SCALE_MEMORY = 0.9, 0.99  # Of the mean gradient, and of its mean square over a group, as in Adam.
+RATE = 0.03  # First step of a similarity, in standard deviations of its gradient; falls linearly to 0.
+MEMORY, SCALE_MEMORY = 0.9, 0.99  # Of the mean gradient, and of its mean square over a group, as in Adam.
 _WEIGHT_RATE = 1e-3  # Of Adam on the weights of the original form.
+Matrices = Mapping[str, np.ndarray]
 Progress = Callable[[int, int], None]
 
 
@@ -51,8 +52,9 @@ def match_straight_through(
     Every group keeps a matrix of similarities, whose best assignment P is its permutation. The loss is that of
     ``(1 - alpha) a + alpha P b`` on a batch, alpha 1/2 and uniform in [0.3, 0.7] in turns; its gradient by the entries
     of P, taken at P as if P were any matrix (straight through), moves the similarities, and P follows. Similarities
-    begin as those of activation matching (``"summed"``). Every tenth P is judged by the loss half-way on examples that
-    are held back; the best is kept, the start among them. A planted permutation is where activation matching starts.
+    begin as those of activation matching (``"summed"``). Every fifteenth P is judged by the loss half-way on examples
+    that are held back; the best is kept, the start among them. A planted permutation is where activation matching
+    starts.
 
     Groups that have others inside them (attention heads), and those inside, keep the order of the start.
 
@@ -87,8 +89,8 @@ def match_straight_through(
     Ainsworth et al. 2023, section 3.3: descent through a projection to permutations, there of weights (see
     :func:`match_straight_through_original`), here of similarities. Bengio et al. 2013: straight-through gradients.
     """
-    path = _Run(spec, module, a, b, data, seed, start, steps)
-    return path.best("straight_through", _descend(path), progress)
+    run = Run(spec, module, a, b, data, seed, start, steps)
+    return run.best("straight_through", descend(run, *run.similarities()), progress)
 
 
 def match_straight_through_original(
@@ -114,11 +116,11 @@ def match_straight_through_original(
     ----------
     Ainsworth et al. 2023, section 3.3 and algorithm 3.
     """
-    path = _Run(spec, module, a, b, data, seed, start, steps)
-    return path.best("straight_through_original", _descend_in_weights(path), progress)
+    run = Run(spec, module, a, b, data, seed, start, steps)
+    return run.best("straight_through_original", descend_in_weights(run), progress)
 
 
-class _Run:
+class Run:
     """What both forms begin with, and how the best of their permutations is kept."""
 
     def __init__(
@@ -140,10 +142,19 @@ class _Run:
         self.seed, self.steps = seed, steps
         self.start = None if start is None else start_indices(spec, start)
         self.examples = len(data)
-        self.fit, held = hold_back(data)
-        self.judge = Midpoint(spec, module, a, b, held)
+        self.fit, self.held = hold_back(data)
+        self.judge = Midpoint(spec, module, a, b, self.held, rows=steps // JUDGED_EVERY + 3)
         self.notes: tuple[str, ...] = ()
         self._random = np.random.default_rng(seed)
+
+    def similarities(self) -> tuple[dict[str, np.ndarray], Matrices]:
+        """Where to start, and similarities of activations of the groups that can be descended on."""
+        spec = self.spec
+        indices, views = compare(spec, self.module, [(self.a, self.b)], self.fit.take(_EXAMPLES), "summed")
+        plain = [group.name for group in spec.groups if not group.base and not insides(spec, group)]
+        if still := [group.name for group in spec.groups if group.name not in plain]:
+            self.notes = (f"in the order of the start: {', '.join(still)} (groups within groups)",)
+        return self.start or indices, {name: views[name].matrix for name in plain if spec.sizes[name]}
 
     def batches(self) -> Iterator[tuple[float, Tensor, Tensor]]:
         """For every step, a number from 0.3 to 0.7, and a batch; examples come round in a random order."""
@@ -154,7 +165,7 @@ class _Run:
             yield self._random.uniform(0.3, 0.7), self.fit.inputs[places], self.fit.labels[places]
 
     def best(self, method: str, path: Iterator[Indices], progress: Progress | None) -> Match:
-        """The best permutation on the path, of which some are judged: the first, the last, and every tenth."""
+        """The best permutation on the path, of which some are judged: the first, the last, and every fifteenth."""
         losses: list[float] = []
         status, done = "all steps", 0
         try:
@@ -186,25 +197,19 @@ class _Run:
         )
 
 
-def _descend(run: _Run) -> Iterator[dict[str, np.ndarray]]:
-    """The start, and the permutation after each step of the similarities."""
-    spec = run.spec
-    indices, views = compare(spec, run.module, [(run.a, run.b)], run.fit.take(_EXAMPLES), "summed")
-    if run.start is not None:
-        indices = run.start
+def descend(run: Run, indices: dict[str, np.ndarray], matrices: Matrices) -> Iterator[dict[str, np.ndarray]]:
+    """The start, and the permutation after each step of the similarities of the groups that move."""
     yield indices
-    groups = [group for group in spec.groups if group.name in views and not group.base and not insides(spec, group)]
-    if still := [group.name for group in spec.groups if group not in groups]:
-        run.notes = (f"in the order of the start: {', '.join(still)} (groups within groups)",)
-    if not groups:
+    if not matrices:
         return
-    mixture = Mixture(spec, run.module, run.a, groups, run.fit.inputs[:5])
-    descent = Similarities({group.name: views[group.name].matrix for group in groups}, indices)
+    groups = [run.spec.group(name) for name in matrices]
+    mixture = Mixture(run.spec, run.module, run.a, groups, run.fit.inputs[:5])
+    similarities = Similarities(matrices, indices)
     for step, (alpha, inputs, labels) in enumerate(run.batches()):
-        found = mixture.gradients(spec.permute(run.b, indices), alpha if step % 2 else 0.5, inputs, labels)
+        found = mixture.gradients(run.spec.permute(run.b, indices), alpha if step % 2 else 0.5, inputs, labels)
         gradients = {name: in_given_order(matrix, indices[name]) for name, matrix in found.items()}
-        descent.step(gradients, _RATE * (1 - step / run.steps))
-        indices = {**indices, **descent.solve()}
+        similarities.step(gradients, RATE * (1 - step / run.steps))
+        indices = {**indices, **similarities.solve()}
         yield indices
 
 
@@ -226,7 +231,7 @@ class Similarities:
         Index arrays that are to be best to begin with: no unit of a has a larger similarity than the one there.
     """
 
-    def __init__(self, matrices: Mapping[str, np.ndarray], start: Indices) -> None:
+    def __init__(self, matrices: Matrices, start: Indices) -> None:
         self.matrices = {name: matrix.astype(np.float64) for name, matrix in matrices.items()}
         for name, matrix in self.matrices.items():
             matrix[np.arange(len(matrix)), start[name]] = matrix.max(1)
@@ -240,11 +245,11 @@ class Similarities:
         self._steps += 1
         for name, gradient in gradients.items():
             mean = self._mean[name]
-            mean += (1 - _MEMORY) * (gradient - mean)
-            self._square[name] += (1 - _SCALE_MEMORY) * (float(np.square(gradient).mean()) - self._square[name])
-            square = self._square[name] / (1 - _SCALE_MEMORY**self._steps)
+            mean += (1 - MEMORY) * (gradient - mean)
+            self._square[name] += (1 - SCALE_MEMORY) * (float(np.square(gradient).mean()) - self._square[name])
+            square = self._square[name] / (1 - SCALE_MEMORY**self._steps)
             if square > 0:
-                self.matrices[name] -= rate / (1 - _MEMORY**self._steps) / np.sqrt(square) * mean
+                self.matrices[name] -= rate / (1 - MEMORY**self._steps) / np.sqrt(square) * mean
 
     def solve(self) -> dict[str, np.ndarray]:
         """Best index array of every group."""
@@ -253,7 +258,7 @@ class Similarities:
         return {name: answer.columns for name, answer in self._last.items()}
 
 
-def _descend_in_weights(run: _Run) -> Iterator[dict[str, np.ndarray]]:
+def descend_in_weights(run: Run) -> Iterator[dict[str, np.ndarray]]:
     """The first projection, and that after each step of the free weights."""
     spec = run.spec
     free = {name: run.a[name].clone() for name, layout in spec.tensors.items()}

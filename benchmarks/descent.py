@@ -1,0 +1,148 @@
+"""Straight-through descent: barriers beside those of activation matching, and time beside a plain loop.
+
+``python -m benchmarks.descent``: pairs of narrow networks that no choice in fastmatch was made with; methods see
+training examples, barriers are of 1000 test images at 25 alphas, statistics of BatchNorm reset.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from torch import nn
+
+import fastmatch
+from benchmarks import narrow, plain_descent, report
+from benchmarks.provenance import ROOT, provenance
+from benchmarks.report import Row
+from benchmarks.timing import cores
+from benchmarks.trained import State
+from fastmatch.interpolation import Evaluator, alpha_grid, barrier_height
+from fastmatch.matching import match_straight_through, match_straight_through_original
+from fastmatch.matching.midpoint import hold_back
+from fastmatch.matching.mixture import Mixture
+from fastmatch.matching.straight_through import BATCH_SIZE, JUDGED_EVERY, STEPS, Run, descend, in_given_order
+from fastmatch.networks import build
+
+Arrays = dict[str, np.ndarray]
+RESULTS = ROOT / "benchmarks" / "results" / "descent.json"
+PAIRS = ((10, 11), (12, 13), (14, 15))
+SEEDS = (0, 1, 2)
+EXAMPLES = 2000  # For activation matching, as many as the descent starts from.
+PLAIN = {"steps": 151, "batch": 100, "every": 10}  # The schedule that was published first; a third of the examples
+OWN = {"steps": STEPS, "batch": BATCH_SIZE, "every": JUDGED_EVERY}  # does as well.
+
+
+def jobs() -> Iterator[tuple[str, tuple[int, int]]]:
+    """Kinds and seeds of the pairs: the first pair of every kind, then the others; CIFAR-10 last."""
+    small = [kind for kind in narrow.KINDS if "CIFAR" not in kind]
+    yield from ((kind, pair) for pair in PAIRS for kind in small)
+    yield from ((kind, PAIRS[0]) for kind in narrow.KINDS if kind not in small)
+
+
+def measure(kind: str, seeds: tuple[int, int], timed: bool) -> Row:
+    """Barriers of one pair after every method and, if ``timed``, CPU seconds of one descent."""
+    a, b = (narrow.network(kind, seed) for seed in seeds)
+    model, name = narrow.KINDS[kind]
+    data, module = narrow.data(name), build(model).eval()
+    spec = fastmatch.trace(module, (data.train.inputs[:4],))
+    barrier = _barriers(module, a, data)
+    given = (spec, module, a, b, data.train)
+    fit = hold_back(data.train).fit.take(EXAMPLES)
+    found: dict[str, Callable[[], fastmatch.Match]] = {
+        f"activation ({of})": lambda of=of: fastmatch.match_activations(*given[:-1], fit, similarity=of)
+        for of in ("pearson", "summed")
+    }
+    found |= {f"straight_through {seed}": lambda seed=seed: match_straight_through(*given, seed=seed) for seed in SEEDS}
+    found["straight_through_original"] = lambda: match_straight_through_original(*given)
+    row: Row = {"kind": kind, "pair": list(seeds), "unaligned": barrier(b)}
+    for method, match in found.items():
+        began = time.process_time()
+        permutation = match().permutation
+        row[method] = {"seconds": time.process_time() - began, **barrier(permutation.apply(b))}
+    return row | (_times(Run(*given, 0, None, STEPS)) if timed else {})
+
+
+def _barriers(module: nn.Module, a: State, data: fastmatch.DataSet) -> Callable[[State], Row]:
+    test, alphas = data.test.take(1000), alpha_grid(25)
+    evaluator = Evaluator(module, {"test": test}, hold_back(data.train).held, rows=25 * 7)
+
+    def barrier(b: State) -> Row:
+        curve = evaluator.evaluate([a, b], np.stack([1 - alphas, alphas], 1))["test"]
+        values = {"loss": curve.losses, "error": curve.errors.astype(np.float64)}
+        return {name: barrier_height(alphas, figures).linear for name, figures in values.items()}
+
+    return barrier
+
+
+def _times(run: Run) -> Row:
+    """CPU seconds of one descent from given similarities, of the plain loop at either schedule, and whether both agree.
+
+    They agree if the gradients of one batch do, to float32 rounding.
+    """
+    start, matrices = run.similarities()
+    alpha, inputs, labels = next(run.batches())
+    batch = fastmatch.Split(inputs, labels)
+    run.module.train()
+    plain = plain_descent.gradients(run.spec, run.module, run.a, run.b, start, alpha, batch)
+    run.module.eval()
+    times = {}
+    for name, schedule in (("plain", PLAIN), ("plain, schedule of fastmatch", OWN)):
+        run.steps = schedule["steps"]
+        began = time.process_time()
+        plain_descent.descend(run, start, matrices, batch=schedule["batch"], every=schedule["every"])
+        times[name] = time.process_time() - began
+    run.steps = STEPS
+    began = time.process_time()
+    run.best("straight_through", descend(run, start, matrices), None)
+    times["fastmatch"] = time.process_time() - began
+    return {"gradients_differ": _difference(run, start, plain, alpha, batch), "descent_seconds": times}
+
+
+def _difference(
+    run: Run, start: plain_descent.Indices, plain: plain_descent.Indices, alpha: float, batch: fastmatch.Split
+) -> float:
+    """Largest difference of two gradients, relative to the largest entry of the group's."""
+    groups = [run.spec.group(name) for name in plain]
+    mixture = Mixture(run.spec, run.module, run.a, groups, batch.inputs[:5])
+    own = mixture.gradients(run.spec.permute(run.b, start), alpha, batch.inputs, batch.labels)
+    pairs = ((in_given_order(own[name], start[name]), matrix) for name, matrix in plain.items())
+    return max(float(np.abs(first - second).max() / np.abs(second).max()) for first, second in pairs)
+
+
+def summary(row: Row) -> Row:
+    """One line of the table: loss barriers, and error barriers after a slash."""
+    runs = [row[f"straight_through {seed}"] for seed in SEEDS]
+    losses, errors = ([run[name] for run in runs] for name in ("loss", "error"))
+    line = {"kind": row["kind"], "pair": "-".join(map(str, row["pair"]))}
+    for name in ("unaligned", "activation (pearson)", "activation (summed)"):
+        line[name] = _figures(row[name]["loss"], row[name]["error"])
+    line["descent"] = _figures(statistics.median(losses), statistics.median(errors))
+    line["of losses"] = f"{min(losses):.3f} to {max(losses):.3f}"
+    line["original"] = _figures(row["straight_through_original"]["loss"], row["straight_through_original"]["error"])
+    line["of activation"] = f"{statistics.median(losses) / row['activation (summed)']['loss']:.2f}"
+    if times := row.get("descent_seconds"):
+        line["seconds"] = f"{times['fastmatch']:.1f}"
+        line["plain"] = " / ".join(f"{times[name]:.1f}" for name in list(times)[:2])
+    return line
+
+
+def _figures(loss: float, error: float) -> str:
+    return f"{loss:.3f} / {error:.3f}"
+
+
+def main() -> None:
+    """Measure, write after every pair, and print the table."""
+    rows: list[Row] = []
+    where = provenance()
+    with cores(1):
+        for kind, pair in jobs():
+            rows.append(measure(kind, pair, pair == PAIRS[0]))
+            report.write(RESULTS, where, rows)
+            print(report.table([summary(row) for row in rows]), flush=True)
+
+
+if __name__ == "__main__":
+    main()
