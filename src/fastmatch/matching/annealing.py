@@ -217,29 +217,28 @@ def _walk(
     """The chain; returns the best state seen, and how it ended."""
     indices = best = begin
     lowest, done, size = present, 0, 1
-    while done < len(temperatures):
-        block = next(drawn)[: len(temperatures) - done]
-        rises = -temperatures[done : done + len(block)] * np.log(1 - chances.random(_BLOCK)[: len(block)])
-        place = 0
-        while place < len(block):
-            batch = block[place : place + min(size, engine.most)]
-            energies = energy.of(engine.values(batch))
-            taken = np.flatnonzero(energies - present <= rises[place : place + len(batch)])
-            if not len(taken):
-                place, size = place + len(batch), 2 * len(batch)
-                continue
-            chosen = int(taken[0])
-            engine.accept(chosen)
-            indices, present = swapped(spec, indices, batch[chosen]), float(energies[chosen])
-            place, size = place + chosen + 1, chosen + 1  # about as many until the next is taken
-            if present < lowest:
-                best, lowest = indices, present
-        done += len(block)
-        if progress is not None:
-            try:
-                progress(done, len(temperatures))
-            except Stop:
-                return best, "stopped"
+    try:
+        while done < len(temperatures):
+            block = next(drawn)[: len(temperatures) - done]
+            rises = -temperatures[done : done + len(block)] * np.log(1 - chances.random(_BLOCK)[: len(block)])
+            place = 0
+            while place < len(block):
+                batch = block[place : place + min(size, engine.most)]
+                energies = energy.of(engine.values(batch))
+                taken = np.flatnonzero(energies - present <= rises[place : place + len(batch)])
+                if len(taken):
+                    chosen = int(taken[0])
+                    engine.accept(chosen)
+                    indices, present = swapped(spec, indices, batch[chosen]), float(energies[chosen])
+                    if present < lowest:
+                        best, lowest = indices, present
+                size = chosen + 1 if len(taken) else 2 * len(batch)  # about as many until the next is taken
+                place += chosen + 1 if len(taken) else len(batch)
+                if progress is not None:
+                    progress(done + place, len(temperatures))
+            done += len(block)
+    except Stop:
+        return best, "stopped"
     return best, "all steps"
 
 
