@@ -28,8 +28,8 @@ STEPS = 150
 BATCH_SIZE = 100
 EXAMPLES = 2000  # That the start compares activations on.
 JUDGED_EVERY = 15  # Steps between two looks at the examples held back.
-RATE = 0.1  # Of Adam on the scores; falls linearly to nothing.
-SHARE = 0.5  # Of every row that lies on the start at first: more is too sure of it to be moved.
+RATE = 0.3  # Of Adam on the scores; falls linearly to nothing.
+SHARE = 0.65  # Of every row that lies on the start at first: less blurs deep networks, more is hard to move.
 Loss = Literal["midpoint", "random"]
 
 
