@@ -93,14 +93,16 @@ class ChainSwaps:
             else torch.stack([_wide(network[layer.bias]) for network in networks])
             for layer, weight in zip(chain.layers, weights, strict=True)
         ]
-        inputs = data.inputs.reshape(len(data), -1).to(weights[0].dtype)
+        order = data.labels.argsort(stable=True)  # logits of the labels then lie side by side
+        labels = data.labels[order]
+        inputs = data.inputs[order].reshape(len(data), -1).to(weights[0].dtype)
         # Units first and examples last: rows of units are added, and examples are what a row has most of.
         self._first = torch.matmul(weights[0], inputs.T) + biases[0][..., None]
         weights[0] = weights[0][..., :0]  # not needed any more
         self._original = list(zip(weights, biases, strict=True))
         self._rows = torch.as_tensor(rows, dtype=inputs.dtype, device=inputs.device)
-        self._labels = data.labels
-        self._own = data.labels * len(data) + torch.arange(len(data), device=data.labels.device)
+        self._labels = labels
+        self._own = labels * len(data) + torch.arange(len(data), device=labels.device)
         points, widest = len(rows), max(weight.shape[1] for weight in weights[1:])
         one = points * widest * len(data) * weights[0].element_size()
         self.most = max(1, min(_MOST, _TOGETHER[inputs.device.type] // one))
