@@ -61,20 +61,31 @@ def align_many(
     source = dataset.name if dataset is not None else None
     chosen = {"method": method, "reference": reference, "seed": seed, "limit": limit, "spec": spec_path}
     chosen |= {"freeze": list(freeze), "tracing": tracing}
-    results = {}
-    for pair in ends:
-        permutation = found.between(*pair)
-        certificate = fastmatch.certify(
-            spec, networks[pair[1]].module, networks[pair[1]].state_dict, permutation.indices, inputs
-        )
-        certificate.require(f"the alignment of {paths[pair[1]]}")
-        match = found.matches[pair] if isinstance(found, fastmatch.PairwiseMatch) else found
-        results[pair] = {**match.to_json(), "certificate": certificate.to_json()}
-        sides = {side: origin(networks[number], files[pair]) for side, number in zip("ab", pair, strict=True)}
-        metadata = {**sides, "model": first.model, "data": source, "options": chosen, "match": results[pair]}
-        fastmatch.Permutation(spec, permutation.indices, metadata).save(files[pair])
+    about = {"model": first.model, "data": source, "options": chosen}
+    results = _certify(spec, networks, found, files, inputs, about)
     _write(json_path, found, paths, files, results, seed, device)
     _report(found, paths, files, results, f"{source} examples" if source else "random inputs", device)
+
+
+def _certify(
+    spec: fastmatch.PermutationSpec,
+    networks: Sequence[fastmatch.Checkpoint],
+    found: fastmatch.JointMatch | fastmatch.PairwiseMatch,
+    files: Mapping[Pair, str],
+    inputs: tuple[torch.Tensor, ...],
+    about: Mapping[str, Any],
+) -> dict[Pair, dict[str, Any]]:
+    """Certify every alignment, write it, and return what its file says of the match."""
+    results = {}
+    for pair, path in files.items():
+        network, permutation = networks[pair[1]], found.between(*pair)
+        certificate = fastmatch.certify(spec, network.module, network.state_dict, permutation.indices, inputs)
+        certificate.require(f"the alignment of {network.path}")
+        match = found.matches[pair] if isinstance(found, fastmatch.PairwiseMatch) else found
+        results[pair] = {**match.to_json(), "certificate": certificate.to_json()}
+        sides = {side: origin(networks[number], path) for side, number in zip("ab", pair, strict=True)}
+        fastmatch.Permutation(spec, permutation.indices, {**sides, **about, "match": results[pair]}).save(path)
+    return results
 
 
 def origin(network: fastmatch.Checkpoint, output: str) -> dict[str, str | None]:

@@ -84,7 +84,9 @@ def match_many(
     if reference not in ("universe", "mean", "first"):
         raise OptionError(f"reference {reference!r} is unknown; choose universe, mean or first")
     if method not in ("auto", "weight", "activation"):
-        raise OptionError(f"many networks are matched by weight, activation or auto, not by {method!r}")
+        raise OptionError(
+            f"many networks are matched by weight, activation or auto, not by {method!r}; pairs by every method"
+        )
     if method == "auto":
         return _judged(spec, networks, module, data, reference, seed, progress)
     if method == "weight":
