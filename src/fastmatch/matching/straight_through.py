@@ -151,7 +151,7 @@ class Run:
         self.start = None if start is None else starting_indices(spec, start)
         self.examples = len(data)
         self.fit, self.held = hold_back(data)
-        self.judge = Midpoint(spec, module, a, b, self.held, rows=steps // JUDGED_EVERY + 3)
+        self.judge = Midpoint(spec, module, a, b, self.held)
         self.notes: tuple[str, ...] = ()
         self._random = np.random.default_rng(seed)
 
