@@ -1,12 +1,14 @@
 """Straight-through descent: barriers beside those of activation matching, and time beside a plain loop.
 
-``python -m benchmarks.descent``: pairs of narrow networks that no choice in fastmatch was made with; methods see
-training examples, barriers are of 1000 test images at 25 alphas, statistics of BatchNorm reset.
+``python -m benchmarks.descent`` (barriers) and ``python -m benchmarks.descent times``: pairs of narrow networks that no
+choice in fastmatch was made with; methods see training examples, barriers are of 1000 test images at 25 alphas,
+statistics of BatchNorm reset.
 """
 
 from __future__ import annotations
 
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -23,11 +25,11 @@ from fastmatch.interpolation import Evaluator, alpha_grid, barrier_height
 from fastmatch.matching import match_straight_through, match_straight_through_original
 from fastmatch.matching.midpoint import hold_back
 from fastmatch.matching.mixture import Mixture
-from fastmatch.matching.straight_through import BATCH_SIZE, JUDGED_EVERY, STEPS, Run, descend, in_given_order
+from fastmatch.matching.straight_through import BATCH_SIZE, JUDGED_EVERY, STEPS, Beginning, Run, descend, in_given_order
 from fastmatch.networks import build
 
 Arrays = dict[str, np.ndarray]
-RESULTS = ROOT / "benchmarks" / "results" / "descent.json"
+RESULTS = ROOT / "benchmarks" / "results"
 PAIRS = ((10, 11), (12, 13), (14, 15))
 SEEDS = (0, 1, 2)
 EXAMPLES = 2000  # For activation matching, as many as the descent starts from.
@@ -42,8 +44,8 @@ def jobs() -> Iterator[tuple[str, tuple[int, int]]]:
     yield from ((kind, PAIRS[0]) for kind in narrow.KINDS if kind not in small)
 
 
-def measure(kind: str, seeds: tuple[int, int], timed: bool) -> Row:
-    """Barriers of one pair after every method and, if ``timed``, CPU seconds of one descent."""
+def measure(kind: str, seeds: tuple[int, int]) -> Row:
+    """Barriers of one pair after every method, and the CPU seconds of each with all that it prepares."""
     a, b = (narrow.network(kind, seed) for seed in seeds)
     model, name = narrow.KINDS[kind]
     data, module = narrow.data(name), build(model).eval()
@@ -62,7 +64,7 @@ def measure(kind: str, seeds: tuple[int, int], timed: bool) -> Row:
         began = time.process_time()
         permutation = match().permutation
         row[method] = {"seconds": time.process_time() - began, **barrier(permutation.apply(b))}
-    return row | (_times(Run(*given, 0, None, STEPS)) if timed else {})
+    return row
 
 
 def _barriers(module: nn.Module, a: State, data: fastmatch.DataSet) -> Callable[[State], Row]:
@@ -77,38 +79,43 @@ def _barriers(module: nn.Module, a: State, data: fastmatch.DataSet) -> Callable[
     return barrier
 
 
-def _times(run: Run) -> Row:
+def times(kind: str, seeds: tuple[int, int]) -> Row:
     """CPU seconds of one descent from given similarities, of the plain loop at either schedule, and whether both agree.
 
-    They agree if the gradients of one batch do, to float32 rounding.
+    They agree if the gradients of one batch do, to float32 rounding. Activation matching, which exports the network, is
+    in none of the figures.
     """
-    start, matrices = run.similarities()
-    alpha, inputs, labels = next(run.batches())
-    batch = fastmatch.Split(inputs, labels)
-    run.module.train()
-    plain = plain_descent.gradients(run.spec, run.module, run.a, run.b, start, alpha, batch)
-    run.module.eval()
-    times = {}
-    for name, schedule in (("plain", PLAIN), ("plain, schedule of fastmatch", OWN)):
+    a, b = (narrow.network(kind, seed) for seed in seeds)
+    model, name = narrow.KINDS[kind]
+    data, module = narrow.data(name), build(model).eval()
+    run = Run(fastmatch.trace(module, (data.train.inputs[:4],)), module, a, b, data.train, 0, None, STEPS)
+    begin = run.similarities()
+    start, matrices = begin.indices, dict(begin.matrices)
+    seconds = {}
+    for label, schedule in (("plain", PLAIN), ("plain, schedule of fastmatch", OWN)):
         run.steps = schedule["steps"]
         began = time.process_time()
         plain_descent.descend(run, start, matrices, batch=schedule["batch"], every=schedule["every"])
-        times[name] = time.process_time() - began
+        seconds[label] = time.process_time() - began
     run.steps = STEPS
     began = time.process_time()
-    run.best("straight_through", descend(run, start, matrices), None)
-    times["fastmatch"] = time.process_time() - began
-    return {"gradients_differ": _difference(run, start, plain, alpha, batch), "descent_seconds": times}
+    run.best("straight_through", descend(run, begin), None)
+    seconds["fastmatch"] = time.process_time() - began
+    ratios = {label: seconds[label] / seconds["fastmatch"] for label in seconds if label != "fastmatch"}
+    line = {"kind": kind, "pair": list(seeds), "gradients_differ": _difference(run, begin)}
+    return line | {f"{label}, s": value for label, value in seconds.items()} | ratios
 
 
-def _difference(
-    run: Run, start: plain_descent.Indices, plain: plain_descent.Indices, alpha: float, batch: fastmatch.Split
-) -> float:
-    """Largest difference of two gradients, relative to the largest entry of the group's."""
-    groups = [run.spec.group(name) for name in plain]
-    mixture = Mixture(run.spec, run.module, run.a, groups, batch.inputs[:5])
-    own = mixture.gradients(run.spec.permute(run.b, start), alpha, batch.inputs, batch.labels)
-    pairs = ((in_given_order(own[name], start[name]), matrix) for name, matrix in plain.items())
+def _difference(run: Run, begin: Beginning) -> float:
+    """Largest difference of the gradients of one batch, relative to the largest entry of the group's."""
+    alpha, inputs, labels = next(run.batches())
+    mixture = Mixture(run.spec, begin.graph, run.a, [run.spec.group(name) for name in begin.matrices])
+    own = mixture.gradients(run.spec.permute(run.b, begin.indices), alpha, inputs, labels)
+    run.module.train()
+    batch = fastmatch.Split(inputs, labels)
+    plain = plain_descent.gradients(run.spec, run.module, run.a, run.b, begin.indices, alpha, batch)
+    run.module.eval()
+    pairs = ((in_given_order(own[name], begin.indices[name]), matrix) for name, matrix in plain.items())
     return max(float(np.abs(first - second).max() / np.abs(second).max()) for first, second in pairs)
 
 
@@ -123,9 +130,6 @@ def summary(row: Row) -> Row:
     line["of losses"] = f"{min(losses):.3f} to {max(losses):.3f}"
     line["original"] = _figures(row["straight_through_original"]["loss"], row["straight_through_original"]["error"])
     line["of activation"] = f"{statistics.median(losses) / row['activation (summed)']['loss']:.2f}"
-    if times := row.get("descent_seconds"):
-        line["seconds"] = f"{times['fastmatch']:.1f}"
-        line["plain"] = " / ".join(f"{times[name]:.1f}" for name in list(times)[:2])
     return line
 
 
@@ -133,16 +137,18 @@ def _figures(loss: float, error: float) -> str:
     return f"{loss:.3f} / {error:.3f}"
 
 
-def main() -> None:
+def main(what: str) -> None:
     """Measure, write after every pair, and print the table."""
     rows: list[Row] = []
     where = provenance()
     with cores(1):
         for kind, pair in jobs():
-            rows.append(measure(kind, pair, pair == PAIRS[0]))
-            report.write(RESULTS, where, rows)
-            print(report.table([summary(row) for row in rows]), flush=True)
+            if what == "times" and pair != PAIRS[0]:
+                continue
+            rows.append(times(kind, pair) if what == "times" else measure(kind, pair))
+            report.write(RESULTS / ("descent_times.json" if what == "times" else "descent.json"), where, rows)
+            print(report.table(rows if what == "times" else [summary(row) for row in rows]), flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:2] or ["barriers"])

@@ -66,6 +66,36 @@ def test_objective_is_the_similarity_after_the_nonlinearity(pair, data, similari
         assert group.objective_after >= best - 1e-5
 
 
+def test_summed_adds_the_correlation_before_the_nonlinearity(pair, data):
+    a, b, spec = pair
+    match = match_activations(spec, a, a.state_dict(), b.state_dict(), data, similarity="summed", batch_size=40)
+
+    def before(module):
+        with torch.no_grad():
+            maps = module.norm(module.conv(data.inputs))
+            hidden = module.hidden(F.max_pool2d(torch.relu(maps), 2).flatten(1))
+        return [maps.movedim(1, 0).flatten(1).double().numpy(), hidden.T.double().numpy()]
+
+    sides = [zip(features(module, data.inputs), before(module), strict=True) for module in (a, b)]
+    for group, xs, ys in zip(match.groups, *sides, strict=True):
+        matrix = sum(np.corrcoef(x, y)[: len(x), len(x) :] for x, y in zip(xs, ys, strict=True))
+        index = match.permutation.indices[group.name]
+        assert group.objective_before == pytest.approx(np.trace(matrix), abs=1e-5)
+        assert group.objective_after == pytest.approx(matrix[np.arange(len(matrix)), index].sum(), abs=1e-5)
+
+
+def test_summed_sees_a_residual_stream_in_every_block():
+    model = "resnet20(width=1, norm=layer, in_channels=1, size=8)"
+    module = build(model)
+    taps, graph = observe(trace(module, example(model)), module, example(model))
+    nodes = {node.name: node for node in graph.module.graph.nodes}
+    counts = {name: (len(tap.before), len(tap.after)) for name, tap in taps.items()}
+    assert counts["conv1"] == (4, 4)
+    assert counts["layer2.0.conv2"] == (3, 3)
+    assert counts["layer1.0.conv1"] == (1, 1)
+    assert {str(nodes[place.tensor].target) for tap in taps.values() for place in tap.after} == {"aten.relu.default"}
+
+
 def _neighbours(index):
     """The assignment and all that differ from it by one exchange."""
     yield index

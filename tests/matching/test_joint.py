@@ -133,7 +133,7 @@ def test_weights_recover_the_permutation(planted):
     assert_same_state(match.permutation.apply(b), dict(a))
 
 
-@pytest.mark.parametrize("similarity", ["pearson", "linear"])
+@pytest.mark.parametrize("similarity", ["summed", "pearson", "linear"])
 def test_activations_recover_the_permutation(planted, similarity):
     module, spec, a, permutation, b, data = planted
     match = match_activations(spec, module, a, b, data, similarity=similarity)

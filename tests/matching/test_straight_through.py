@@ -16,6 +16,7 @@ from fastmatch.matching import straight_through as module_under_test
 from fastmatch.matching.midpoint import Midpoint, hold_back
 from fastmatch.matching.mixture import Mixture
 from fastmatch.matching.straight_through import Similarities, in_given_order
+from fastmatch.symmetry import export_graph
 
 FORMS = [match_straight_through, match_straight_through_original]
 
@@ -58,7 +59,7 @@ def soft_loss(a, b, first, second, alpha, inputs, labels):
 def gradients(tiny, indices, alpha):
     a, first, second, inputs, labels = tiny
     spec = trace(a, (inputs[:2],))
-    mixture = Mixture(spec, a, first, spec.groups, inputs[:5])
+    mixture = Mixture(spec, export_graph(a, (inputs[:5],)), first, spec.groups)
     found = mixture.gradients(spec.permute(second, indices), alpha, inputs, labels)
     return [in_given_order(found[name], indices[name]) for name in ("first", "second")]
 
@@ -190,7 +191,8 @@ def test_batchnorm_takes_the_statistics_of_the_batch():
     spec = trace(module.eval(), (inputs[:2],))
     state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     state["1.running_var"] *= 50
-    found = Mixture(spec, module, state, spec.groups, inputs[:5]).weight_gradients(state, 0.5, inputs, labels)
+    mixture = Mixture(spec, export_graph(module, (inputs[:5],)), state, spec.groups)
+    found = mixture.weight_gradients(state, 0.5, inputs, labels)
     module.train()
     F.cross_entropy(module(inputs), labels).backward()
     for name, parameter in module.named_parameters():

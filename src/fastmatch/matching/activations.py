@@ -22,7 +22,7 @@ from fastmatch.matching.observed import SIMILARITIES, Observed, Places, Similari
 from fastmatch.matching.several import State, States, pairs_of, side_by_side
 from fastmatch.matching.ties import settle_ties
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import Group, PermutationSpec, float_type
+from fastmatch.symmetry import Graph, GraphRunner, Group, PermutationSpec, float_type
 
 BATCH_SIZE = 250
 
@@ -81,7 +81,7 @@ def match_activations(
         raise DataError(f"activations of {len(data)} example cannot be compared; use at least 2, better thousands")
     began = time.perf_counter()
     pairs = pairs_of(spec, a, b)
-    indices, views = compare(spec, module, pairs, data, similarity, batch_size, progress)
+    indices, views, _ = compare(spec, module, pairs, data, similarity, batch_size, progress)
     groups = [_figures(spec, group, views, indices) for group in spec.groups]
     return Match(
         permutation=Permutation(spec, indices),
@@ -120,12 +120,13 @@ def compare(
     similarity: Similarity,
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
-) -> tuple[dict[str, np.ndarray], dict[str, View]]:
-    """Best index arrays, ties settled, and what was seen of every group without insides.
+) -> tuple[dict[str, np.ndarray], dict[str, View], Graph]:
+    """Best index arrays, ties settled, what was seen of every group without insides, and the graph that was run.
 
     Similarities are of the units of a with those of b in the order of its state dict.
     """
-    waiting, runner = find_places(spec, module, next(iter(data.batches(batch_size)))[0], similarity)
+    waiting, graph = find_places(spec, module, next(iter(data.batches(batch_size)))[0], similarity)
+    runner = GraphRunner(graph, [place.tensor for found in waiting.values() for place in found.after + found.before])
     indices: dict[str, np.ndarray] = {}
     views: dict[str, View] = {}
     while waiting:
@@ -146,7 +147,7 @@ def compare(
             for name, matrix in matrices.items()
         }
     plain = {name: view.matrix for name, view in views.items() if not spec.group(name).base}
-    return settle_ties(*side_by_side(spec, pairs), indices, plain), views
+    return settle_ties(*side_by_side(spec, pairs), indices, plain), views, graph
 
 
 def next_places(waiting: dict[str, Places], done: Collection[str]) -> dict[str, Places]:

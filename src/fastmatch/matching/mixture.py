@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from fastmatch.devices import full_float32
-from fastmatch.symmetry import Graph, GraphRunner, Group, PermutationSpec, export_graph, float_type
+from fastmatch.symmetry import Graph, GraphRunner, Group, PermutationSpec, float_type
 
 _aten = torch.ops.aten
 State = Mapping[str, Tensor]
@@ -25,21 +25,15 @@ class Mixture:
     ----------
     groups
         Those whose units may move: without bases and without groups inside them.
-    example
-        Some inputs, to export the network with, on the device of a.
+    graph
+        Of the network, on the device of a; it is changed.
     """
 
-    def __init__(
-        self, spec: PermutationSpec, module: nn.Module, a: State, groups: Sequence[Group], example: Tensor
-    ) -> None:
+    def __init__(self, spec: PermutationSpec, graph: Graph, a: State, groups: Sequence[Group]) -> None:
         self._a = {name: _wide(tensor) for name, tensor in a.items()}
         self._places = {group.name: spec.matched(group) for group in groups}
         self.moving = list(dict.fromkeys(place.tensor for places in self._places.values() for place in places))
-        home = next((tensor.device for tensor in module.state_dict().values()), example.device)
-        graph = export_graph(module, (example.to(home, float_type(module.state_dict())),))
-        self._runner = GraphRunner(
-            _with_batch_statistics(graph if home == example.device else graph.to(example.device)), ()
-        )
+        self._runner = GraphRunner(_with_batch_statistics(graph), ())
         self._dtype = float_type(self._a)
 
     def gradients(self, b: State, alpha: float, inputs: Tensor, labels: Tensor) -> dict[str, Tensor]:

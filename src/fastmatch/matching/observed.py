@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fastmatch import kernels
 from fastmatch.errors import SymmetryError
-from fastmatch.symmetry import GraphRunner, Occurrence, PermutationSpec, Tap, float_type, observe
+from fastmatch.symmetry import Graph, Occurrence, PermutationSpec, Tap, float_type, observe
 
 Similarity = Literal["summed", "pearson", "linear"]
 SIMILARITIES = get_args(Similarity)
@@ -26,17 +26,14 @@ class Places(NamedTuple):
 
 def find_places(
     spec: PermutationSpec, module: nn.Module, example: Tensor, similarity: Similarity
-) -> tuple[dict[str, Places], GraphRunner]:
-    """Places of the groups without insides, and what runs the network; what has insides is judged by theirs."""
+) -> tuple[dict[str, Places], Graph]:
+    """Places of the groups without insides, on the values of a graph; what has insides is judged by theirs."""
     taps, graph = observe(spec, module, (example.to(float_type(module.state_dict())),))
     carriers = {name for group in spec.groups for name in group.base}
     leaves = [group.name for group in spec.groups if group.name not in carriers]
     if blind := [name for name in leaves if name not in taps]:
         raise SymmetryError(f"group {blind[0]!r} has no activation to compare; use --method weight")
-    places = {name: _places(taps[name], similarity) for name in leaves}
-    return places, GraphRunner(
-        graph, [place.tensor for found in places.values() for place in found.after + found.before]
-    )
+    return {name: _places(taps[name], similarity) for name in leaves}, graph
 
 
 def _places(tap: Tap, similarity: Similarity) -> Places:

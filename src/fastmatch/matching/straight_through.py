@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from fastmatch.matching.outcome import start_indices
 from fastmatch.matching.several import pairs_of
 from fastmatch.matching.weights import match_weights
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import Indices, PermutationSpec
+from fastmatch.symmetry import Graph, Indices, PermutationSpec, export_graph, float_type
 
 STEPS = 150
 BATCH_SIZE = 32
@@ -90,7 +91,7 @@ def match_straight_through(
     :func:`match_straight_through_original`), here of similarities. Bengio et al. 2013: straight-through gradients.
     """
     run = Run(spec, module, a, b, data, seed, start, steps)
-    return run.best("straight_through", descend(run, *run.similarities()), progress)
+    return run.best("straight_through", descend(run, run.similarities()), progress)
 
 
 def match_straight_through_original(
@@ -120,6 +121,14 @@ def match_straight_through_original(
     return run.best("straight_through_original", descend_in_weights(run), progress)
 
 
+class Beginning(NamedTuple):
+    """Index arrays to start from, similarities of activations of the groups that can move, and a graph to run."""
+
+    indices: dict[str, np.ndarray]
+    matrices: Matrices
+    graph: Graph
+
+
 class Run:
     """What both forms begin with, and how the best of their permutations is kept."""
 
@@ -143,18 +152,26 @@ class Run:
         self.start = None if start is None else start_indices(spec, start)
         self.examples = len(data)
         self.fit, self.held = hold_back(data)
-        self.judge = Midpoint(spec, module, a, b, self.held, rows=steps // JUDGED_EVERY + 3)
+        self.judge = Midpoint(spec, module, a, b, self.held)
         self.notes: tuple[str, ...] = ()
         self._random = np.random.default_rng(seed)
 
-    def similarities(self) -> tuple[dict[str, np.ndarray], Matrices]:
-        """Where to start, and similarities of activations of the groups that can be descended on."""
+    def similarities(self) -> Beginning:
+        """Where to descend from: the start that was given, or that of activation matching."""
         spec = self.spec
-        indices, views = compare(spec, self.module, [(self.a, self.b)], self.fit.take(_EXAMPLES), "summed")
+        indices, views, graph = compare(spec, self.module, [(self.a, self.b)], self.fit.take(_EXAMPLES), "summed")
         plain = [group.name for group in spec.groups if not group.base and not insides(spec, group)]
         if still := [group.name for group in spec.groups if group.name not in plain]:
             self.notes = (f"in the order of the start: {', '.join(still)} (groups within groups)",)
-        return self.start or indices, {name: views[name].matrix for name in plain if spec.sizes[name]}
+        matrices = {name: views[name].matrix for name in plain if spec.sizes[name]}
+        return Beginning(self.start or indices, matrices, graph)
+
+    def graph(self) -> Graph:
+        """The network, exported where its weights are and moved to where the examples are."""
+        state, example = self.module.state_dict(), self.fit.inputs[:5]
+        home = next((tensor.device for tensor in state.values()), example.device)
+        graph = export_graph(self.module, (example.to(home, float_type(state)),))
+        return graph if home == example.device else graph.to(example.device)
 
     def batches(self) -> Iterator[tuple[float, Tensor, Tensor]]:
         """For every step, a number from 0.3 to 0.7, and a batch; examples come round in a random order."""
@@ -197,14 +214,14 @@ class Run:
         )
 
 
-def descend(run: Run, indices: dict[str, np.ndarray], matrices: Matrices) -> Iterator[dict[str, np.ndarray]]:
+def descend(run: Run, begin: Beginning) -> Iterator[dict[str, np.ndarray]]:
     """The start, and the permutation after each step of the similarities of the groups that move."""
+    indices = begin.indices
     yield indices
-    if not matrices:
+    if not begin.matrices:
         return
-    groups = [run.spec.group(name) for name in matrices]
-    mixture = Mixture(run.spec, run.module, run.a, groups, run.fit.inputs[:5])
-    similarities = Similarities(matrices, indices)
+    mixture = Mixture(run.spec, begin.graph, run.a, [run.spec.group(name) for name in begin.matrices])
+    similarities = Similarities(begin.matrices, indices)
     for step, (alpha, inputs, labels) in enumerate(run.batches()):
         found = mixture.gradients(run.spec.permute(run.b, indices), alpha if step % 2 else 0.5, inputs, labels)
         gradients = {name: in_given_order(matrix, indices[name]) for name, matrix in found.items()}
@@ -262,7 +279,7 @@ def descend_in_weights(run: Run) -> Iterator[dict[str, np.ndarray]]:
     """The first projection, and that after each step of the free weights."""
     spec = run.spec
     free = {name: run.a[name].clone() for name, layout in spec.tensors.items()}
-    mixture = Mixture(spec, run.module, run.a, spec.groups, run.fit.inputs[:5])
+    mixture = Mixture(spec, run.graph(), run.a, spec.groups)
     optimizer = torch.optim.Adam([free[name] for name in mixture.moving], lr=_WEIGHT_RATE)
     found = match_weights(spec, free, run.b, seed=run.seed, start=Permutation(spec, run.start or {}))
     yield dict(found.permutation.indices)
