@@ -23,9 +23,10 @@ from benchmarks.timing import cores
 from benchmarks.trained import State
 from fastmatch.interpolation import Evaluator, alpha_grid, barrier_height
 from fastmatch.matching import match_straight_through, match_straight_through_original
+from fastmatch.matching.learning import BATCH_SIZE, JUDGED_EVERY, STEPS, Run
 from fastmatch.matching.midpoint import hold_back
 from fastmatch.matching.mixture import Mixture
-from fastmatch.matching.straight_through import BATCH_SIZE, JUDGED_EVERY, STEPS, Beginning, Run, descend, in_given_order
+from fastmatch.matching.straight_through import Beginning, descend, in_given_order, similarities
 from fastmatch.networks import build
 
 Arrays = dict[str, np.ndarray]
@@ -89,7 +90,7 @@ def times(kind: str, seeds: tuple[int, int]) -> Row:
     model, name = narrow.KINDS[kind]
     data, module = narrow.data(name), build(model).eval()
     run = Run(fastmatch.trace(module, (data.train.inputs[:4],)), module, a, b, data.train, 0, None, STEPS)
-    begin = run.similarities()
+    begin = similarities(run)
     start, matrices = begin.indices, dict(begin.matrices)
     seconds = {}
     for label, schedule in (("plain", PLAIN), ("plain, schedule of fastmatch", OWN)):

@@ -11,7 +11,8 @@ from torch.nn import functional as F
 
 from benchmarks.trained import State
 from fastmatch import PermutationSpec, Split
-from fastmatch.matching.straight_through import MEMORY, RATE, SCALE_MEMORY, Run
+from fastmatch.matching.learning import Run
+from fastmatch.matching.straight_through import MEMORY, RATE, SCALE_MEMORY
 
 Indices = dict[str, np.ndarray]
 

@@ -18,11 +18,11 @@ from fastmatch.errors import DataError, OptionError
 from fastmatch.matching.joint import Similarity as JointSimilarity
 from fastmatch.matching.joint import insides, solve_group
 from fastmatch.matching.match import GroupMatch, Match
-from fastmatch.matching.observed import SIMILARITIES, Observed, Places, Similarity, find_places
+from fastmatch.matching.observed import SIMILARITIES, Observed, Places, Similarity, find_places, runner_of
 from fastmatch.matching.several import State, States, pairs_of, side_by_side
 from fastmatch.matching.ties import settle_ties
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import Graph, GraphRunner, Group, PermutationSpec, float_type
+from fastmatch.symmetry import Graph, Group, PermutationSpec, float_type
 
 BATCH_SIZE = 250
 
@@ -126,7 +126,7 @@ def compare(
     Similarities are of the units of a with those of b in the order of its state dict.
     """
     waiting, graph = find_places(spec, module, next(iter(data.batches(batch_size)))[0], similarity)
-    runner = GraphRunner(graph, [place.tensor for found in waiting.values() for place in found.after + found.before])
+    runner = runner_of(graph, waiting)
     indices: dict[str, np.ndarray] = {}
     views: dict[str, View] = {}
     while waiting:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fastmatch import kernels
 from fastmatch.errors import SymmetryError
-from fastmatch.symmetry import Graph, Occurrence, PermutationSpec, Tap, float_type, observe
+from fastmatch.symmetry import Graph, GraphRunner, Occurrence, PermutationSpec, Tap, float_type, observe
 
 Similarity = Literal["summed", "pearson", "linear"]
 SIMILARITIES = get_args(Similarity)
@@ -40,6 +40,11 @@ def _places(tap: Tap, similarity: Similarity) -> Places:
     if similarity == "summed" and tap.after:
         return Places(tap.after, tap.before, tap.beside)
     return Places((tap.place,), (), tap.beside)
+
+
+def runner_of(graph: Graph, places: Mapping[str, Places]) -> GraphRunner:
+    """What runs the graph and gives the values in all places."""
+    return GraphRunner(graph, [place.tensor for found in places.values() for place in found.after + found.before])
 
 
 class Observed:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal
 
 import numpy as np
@@ -14,20 +13,14 @@ from fastmatch import assignment
 from fastmatch.data import Split
 from fastmatch.errors import OptionError
 from fastmatch.matching.activations import match_activations
-from fastmatch.matching.match import Match, bare_groups
-from fastmatch.matching.midpoint import Midpoint, hold_back
+from fastmatch.matching.learning import EXAMPLES, STEPS, Progress, Run
+from fastmatch.matching.match import Match
 from fastmatch.matching.mixture import Mixture
-from fastmatch.matching.outcome import start_indices
 from fastmatch.matching.relaxed import State, held_note, soft_groups, soft_permute
-from fastmatch.matching.several import pairs_of
 from fastmatch.matching.sinkhorn_operator import sinkhorn, starting_score
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Indices, PermutationSpec
 
-STEPS = 150
-BATCH_SIZE = 100
-EXAMPLES = 2000  # That the start compares activations on.
-JUDGED_EVERY = 15  # Steps between two looks at the examples held back.
 RATE = 0.3  # Of Adam on the scores; falls linearly to nothing.
 SHARE = 0.65  # Of every row that lies on the start at first: less blurs deep networks, more is hard to move.
 Loss = Literal["midpoint", "random"]
@@ -44,13 +37,13 @@ def match_sinkhorn(
     seed: int = 0,
     start: Permutation | None = None,
     steps: int = STEPS,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Match:
     """Descend on the training loss between a and softly permuted b.
 
     Every group has a matrix of scores; Sinkhorn's operator makes it doubly stochastic, and b's units are averaged by
     that. Adam lowers the cross-entropy of ``(1 - alpha) a + alpha P b`` on batches, BatchNorm taking their statistics.
-    Every fifteenth step the matrices are rounded to the nearest permutations, and these judged by the loss half-way on
+    Every twenty-fifth step the matrices are rounded to the nearest permutations, and these judged by the loss half-way on
     examples that are held back; the best is kept, the start among them. A planted permutation is where activation
     matching starts. Groups inside others, and those around them
     (heads and their coordinates), keep the order of the start.
@@ -89,49 +82,27 @@ def match_sinkhorn(
     """
     if loss not in ("midpoint", "random"):
         raise OptionError(f"loss {loss!r} is unknown; choose midpoint or random")
-    if steps < 1:
-        raise OptionError(f"steps must be at least 1, received {steps}")
-    began = time.perf_counter()
-    pairs_of(spec, a, b)
-    fit, held = hold_back(data)
-    if start is None:
-        start = match_activations(spec, module, a, b, fit.take(EXAMPLES)).permutation
-    first = start_indices(spec, start)
-    judge = Midpoint(spec, module, a, b, held)
-    losses, kept = [judge.loss(first)], first
-    scores = _Scores(spec, first, a, b)
-    mixture = Mixture(spec, module, a, soft_groups(spec), fit.inputs[:2])
-    generator = np.random.default_rng(seed)
-    for step in range(1, steps + 1 if scores.leaves else 1):
-        chosen = torch.from_numpy(generator.choice(len(fit), min(BATCH_SIZE, len(fit)), replace=False))
-        places = chosen.to(fit.labels.device)
-        alpha = 0.5 if loss == "midpoint" else float(generator.uniform())
-        scores.descend(mixture, alpha, fit.inputs[places], fit.labels[places], RATE * (1 - (step - 1) / steps))
-        if step % JUDGED_EVERY == 0 or step == steps:
-            found = first | scores.rounded()
-            losses.append(judge.loss(found))
-            if losses[-1] < min(losses[:-1]):
-                kept = found
-        if progress is not None:
-            progress(step, steps)
-    name = "sinkhorn" if loss == "midpoint" else "sinkhorn_random"
-    before = judge.loss(spec.identity())
-    return Match(
-        permutation=Permutation(spec, kept),
-        method=name,
-        seed=seed,
-        objective_before=before,
-        objective_after=min(losses),
-        groups=bare_groups(spec, kept),
-        sweeps=steps,
-        status="all steps",
-        restarts=(),
-        examples=len(data),
-        seconds=time.perf_counter() - began,
-        measure="loss",
-        midpoints={"unaligned": before, "start": losses[0], name: min(losses)},
-        notes=held_note(spec, soft_groups(spec), "are in the order of the start"),
-    )
+    run = Run(spec, module, a, b, data, seed, start, steps)
+    return run.best("sinkhorn" if loss == "midpoint" else "sinkhorn_random", descend(run, loss), progress)
+
+
+def descend(run: Run, loss: Loss) -> Iterator[Indices]:
+    """The start, and after each step the nearest permutation where it is judged, else the start again."""
+    spec = run.spec
+    first = run.start
+    if first is None:
+        found = match_activations(spec, run.module, run.a, run.b, run.fit.take(EXAMPLES))
+        first = dict(found.permutation.indices)
+    run.notes = held_note(spec, soft_groups(spec), "are in the order of the start")
+    yield first
+    scores = _Scores(spec, first, run.a, run.b)
+    if not scores.leaves:
+        return
+    mixture = Mixture(spec, run.graph(), run.a, soft_groups(spec))
+    for step, (number, inputs, labels) in enumerate(run.batches(), start=1):
+        alpha = 0.5 if loss == "midpoint" else number
+        scores.descend(mixture, alpha, inputs, labels, RATE * (1 - (step - 1) / run.steps))
+        yield first | scores.rounded() if run.judges(step) else first
 
 
 class _Scores:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,27 +12,19 @@ from torch import Tensor, nn
 from fastmatch import assignment
 from fastmatch.assignment import Assignment
 from fastmatch.data import Split
-from fastmatch.errors import OptionError
 from fastmatch.matching.activations import compare
 from fastmatch.matching.joint import insides
-from fastmatch.matching.match import Match, Stop, bare_groups
-from fastmatch.matching.midpoint import Midpoint, hold_back
+from fastmatch.matching.learning import EXAMPLES, STEPS, Progress, Run
+from fastmatch.matching.match import Match
 from fastmatch.matching.mixture import Mixture, State
-from fastmatch.matching.outcome import start_indices
-from fastmatch.matching.several import pairs_of
 from fastmatch.matching.weights import match_weights
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import Graph, Indices, PermutationSpec, export_graph, float_type
+from fastmatch.symmetry import Graph, Indices, PermutationSpec
 
-STEPS = 150
-BATCH_SIZE = 32
-JUDGED_EVERY = 15  # Steps between two looks at the examples held back.
-_EXAMPLES = 2000  # That similarities are taken on.
 RATE = 0.03  # First step of a similarity, in standard deviations of its gradient; falls linearly to 0.
 MEMORY, SCALE_MEMORY = 0.9, 0.99  # Of the mean gradient, and of its mean square over a group, as in Adam.
 _WEIGHT_RATE = 1e-3  # Of Adam on the weights of the original form.
 Matrices = Mapping[str, np.ndarray]
-Progress = Callable[[int, int], None]
 
 
 def match_straight_through(
@@ -53,7 +44,7 @@ def match_straight_through(
     Every group keeps a matrix of similarities, whose best assignment P is its permutation. The loss is that of
     ``(1 - alpha) a + alpha P b`` on a batch, alpha 1/2 and uniform in [0.3, 0.7] in turns; its gradient by the entries
     of P, taken at P as if P were any matrix (straight through), moves the similarities, and P follows. Similarities
-    begin as those of activation matching (``"summed"``). Every fifteenth P is judged by the loss half-way on examples
+    begin as those of activation matching (``"summed"``). Every twenty-fifth P is judged by the loss half-way on examples
     that are held back; the best is kept, the start among them. A planted permutation is where activation matching
     starts.
 
@@ -91,7 +82,7 @@ def match_straight_through(
     :func:`match_straight_through_original`), here of similarities. Bengio et al. 2013: straight-through gradients.
     """
     run = Run(spec, module, a, b, data, seed, start, steps)
-    return run.best("straight_through", descend(run, run.similarities()), progress)
+    return run.best("straight_through", descend(run, similarities(run)), progress)
 
 
 def match_straight_through_original(
@@ -129,89 +120,15 @@ class Beginning(NamedTuple):
     graph: Graph
 
 
-class Run:
-    """What both forms begin with, and how the best of their permutations is kept."""
-
-    def __init__(
-        self,
-        spec: PermutationSpec,
-        module: nn.Module,
-        a: State,
-        b: State,
-        data: Split,
-        seed: int,
-        start: Permutation | None,
-        steps: int,
-    ) -> None:
-        if steps < 1:
-            raise OptionError(f"steps must be at least 1, received {steps}")
-        self.began = time.perf_counter()
-        pairs_of(spec, a, b)
-        self.spec, self.module, self.a, self.b = spec, module, a, b
-        self.seed, self.steps = seed, steps
-        self.start = None if start is None else start_indices(spec, start)
-        self.examples = len(data)
-        self.fit, self.held = hold_back(data)
-        self.judge = Midpoint(spec, module, a, b, self.held)
-        self.notes: tuple[str, ...] = ()
-        self._random = np.random.default_rng(seed)
-
-    def similarities(self) -> Beginning:
-        """Where to descend from: the start that was given, or that of activation matching."""
-        spec = self.spec
-        indices, views, graph = compare(spec, self.module, [(self.a, self.b)], self.fit.take(_EXAMPLES), "summed")
-        plain = [group.name for group in spec.groups if not group.base and not insides(spec, group)]
-        if still := [group.name for group in spec.groups if group.name not in plain]:
-            self.notes = (f"in the order of the start: {', '.join(still)} (groups within groups)",)
-        matrices = {name: views[name].matrix for name in plain if spec.sizes[name]}
-        return Beginning(self.start or indices, matrices, graph)
-
-    def graph(self) -> Graph:
-        """The network, exported where its weights are and moved to where the examples are."""
-        state, example = self.module.state_dict(), self.fit.inputs[:5]
-        home = next((tensor.device for tensor in state.values()), example.device)
-        graph = export_graph(self.module, (example.to(home, float_type(state)),))
-        return graph if home == example.device else graph.to(example.device)
-
-    def batches(self) -> Iterator[tuple[float, Tensor, Tensor]]:
-        """For every step, a number from 0.3 to 0.7, and a batch; examples come round in a random order."""
-        order = self._random.permutation(len(self.fit))
-        size = min(BATCH_SIZE, len(order))
-        for step in range(self.steps):
-            places = torch.from_numpy(order[(step * size + np.arange(size)) % len(order)]).to(self.fit.labels.device)
-            yield self._random.uniform(0.3, 0.7), self.fit.inputs[places], self.fit.labels[places]
-
-    def best(self, method: str, path: Iterator[Indices], progress: Progress | None) -> Match:
-        """The best permutation on the path, of which some are judged: the first, the last, and every fifteenth."""
-        losses: list[float] = []
-        status, done = "all steps", 0
-        try:
-            for done, indices in enumerate(path):
-                if done % JUDGED_EVERY == 0 or done == self.steps:
-                    losses.append(self.judge.loss(indices))
-                    if losses[-1] == min(losses):
-                        kept = dict(indices)
-                if progress is not None and done:
-                    progress(done, self.steps)
-        except Stop:
-            status = "stopped"
-        before = self.judge.loss(self.spec.identity())
-        return Match(
-            permutation=Permutation(self.spec, kept),
-            method=method,
-            seed=self.seed,
-            objective_before=before,
-            objective_after=min(losses),
-            groups=bare_groups(self.spec, kept),
-            sweeps=done,
-            status=status,
-            restarts=(),
-            examples=self.examples,
-            seconds=time.perf_counter() - self.began,
-            measure="loss",
-            midpoints={"unaligned": before, "start": losses[0], method: min(losses)},
-            notes=self.notes,
-        )
+def similarities(run: Run) -> Beginning:
+    """Where to descend from: the start that was given, or that of activation matching."""
+    spec = run.spec
+    indices, views, graph = compare(spec, run.module, [(run.a, run.b)], run.fit.take(EXAMPLES), "summed")
+    plain = [group.name for group in spec.groups if not group.base and not insides(spec, group)]
+    if still := [group.name for group in spec.groups if group.name not in plain]:
+        run.notes = (f"in the order of the start: {', '.join(still)} (groups within groups)",)
+    matrices = {name: views[name].matrix for name in plain if spec.sizes[name]}
+    return Beginning(run.start or indices, matrices, graph)
 
 
 def descend(run: Run, begin: Beginning) -> Iterator[dict[str, np.ndarray]]:
@@ -221,12 +138,13 @@ def descend(run: Run, begin: Beginning) -> Iterator[dict[str, np.ndarray]]:
     if not begin.matrices:
         return
     mixture = Mixture(run.spec, begin.graph, run.a, [run.spec.group(name) for name in begin.matrices])
-    similarities = Similarities(begin.matrices, indices)
-    for step, (alpha, inputs, labels) in enumerate(run.batches()):
-        found = mixture.gradients(run.spec.permute(run.b, indices), alpha if step % 2 else 0.5, inputs, labels)
+    moving = Similarities(begin.matrices, indices)
+    for step, (number, inputs, labels) in enumerate(run.batches()):
+        alpha = 0.3 + 0.4 * number if step % 2 else 0.5
+        found = mixture.gradients(run.spec.permute(run.b, indices), alpha, inputs, labels)
         gradients = {name: in_given_order(matrix, indices[name]) for name, matrix in found.items()}
-        similarities.step(gradients, RATE * (1 - step / run.steps))
-        indices = {**indices, **similarities.solve()}
+        moving.step(gradients, RATE * (1 - step / run.steps))
+        indices = {**indices, **moving.solve()}
         yield indices
 
 

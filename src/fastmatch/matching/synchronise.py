@@ -10,7 +10,7 @@ from torch import nn
 
 from fastmatch.data import Split, batch_count
 from fastmatch.matching.activations import BATCH_SIZE, columns_of, next_places, solve_groups
-from fastmatch.matching.observed import Observed, Places, Similarity, find_places
+from fastmatch.matching.observed import Observed, Places, Similarity, find_places, runner_of
 from fastmatch.matching.order import Order, Reference, State, ascend, best, mean, place, ways
 from fastmatch.matching.ties import settle_ties
 from fastmatch.symmetry import GraphRunner, Indices, PermutationSpec, float_type
@@ -42,7 +42,8 @@ def order_by_activations(
     progress
         Called with (batches done, batches) after each.
     """
-    waiting, runner = find_places(spec, module, next(iter(data.batches(BATCH_SIZE)))[0], SIMILARITY)
+    waiting, graph = find_places(spec, module, next(iter(data.batches(BATCH_SIZE)))[0], SIMILARITY)
+    runner = runner_of(graph, waiting)
     indices: list[Indices] = [spec.identity() for _ in networks]
     before = after = 0.0
     rounds, converged, done = 0, True, set[str]()
