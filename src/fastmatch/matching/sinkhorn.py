@@ -43,10 +43,9 @@ def match_sinkhorn(
 
     Every group has a matrix of scores; Sinkhorn's operator makes it doubly stochastic, and b's units are averaged by
     that. Adam lowers the cross-entropy of ``(1 - alpha) a + alpha P b`` on batches, BatchNorm taking their statistics.
-    Every twenty-fifth step the matrices are rounded to the nearest permutations, and these judged by the loss half-way on
-    examples that are held back; the best is kept, the start among them. A planted permutation is where activation
-    matching starts. Groups inside others, and those around them
-    (heads and their coordinates), keep the order of the start.
+    Now and then the matrices are rounded to the nearest permutations, and these judged by the loss half-way on examples
+    that are held back; the best is kept, the start among them. A planted permutation is where activation matching
+    starts. Groups inside others, and those around them (heads and their coordinates), keep the order of the start.
 
     Parameters
     ----------

@@ -44,9 +44,8 @@ def match_straight_through(
     Every group keeps a matrix of similarities, whose best assignment P is its permutation. The loss is that of
     ``(1 - alpha) a + alpha P b`` on a batch, alpha 1/2 and uniform in [0.3, 0.7] in turns; its gradient by the entries
     of P, taken at P as if P were any matrix (straight through), moves the similarities, and P follows. Similarities
-    begin as those of activation matching (``"summed"``). Every twenty-fifth P is judged by the loss half-way on examples
-    that are held back; the best is kept, the start among them. A planted permutation is where activation matching
-    starts.
+    begin as those of activation matching (``"summed"``). Now and then P is judged by the loss half-way on examples that
+    are held back; the best is kept, the start among them. A planted permutation is where activation matching starts.
 
     Groups that have others inside them (attention heads), and those inside, keep the order of the start.
 
