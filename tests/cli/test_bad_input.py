@@ -184,7 +184,7 @@ CASES = {
     "unknown data": (None, [*ALIGN, "--data", "imagenet"], "imagenet"),
     "data not found": (None, [*ALIGN, "--data", "mnist"], "--data-dir"),
     "data of another shape": (wrong_data, [*ALIGN, "--data", "wide.npz"], "does not take"),
-    "limit": (None, [*ALIGN, "--method", "activation", "--limit", "0"], "at least 1"),
+    "limit": (None, [*ALIGN, "--method", "weight", "--limit", "0"], "--limit"),
     "restarts": (None, [*ALIGN, "--restarts", "0"], "at least 1"),
     "restarts of activations": (None, [*ALIGN, "--method", "activation", "--restarts", "2"], "takes no restarts"),
     "start of activations": (

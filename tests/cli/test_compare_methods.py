@@ -33,7 +33,7 @@ def test_methods_are_compared_drawn_and_written(folder, monkeypatch, capsys):
     lines = [line.split()[0] for line in out.splitlines()]
     assert lines[1:5] == ["method", "unaligned", "activation", "weight"]
     result = json.loads((folder / "m.json").read_text())
-    assert f"next: fastmatch align a.pt b.pt --method {result['best']}" in out
+    assert f"next: fastmatch align a.pt b.pt --method {result['best']} --limit 10000 --seed 0" in out
     assert list(result["methods"]) == ["activation", "weight"]
     assert (folder / "m.png").stat().st_size > 10_000
 

@@ -83,8 +83,8 @@ def compare_methods(
     methods
         Names from :data:`fastmatch.METHODS`, in the order to run in; all of them if None.
     budget
-        Seconds of matching in all. Each method may take an even share of what is left to it and those behind it; one
-        that is stopped there and keeps a best permutation gives that, another is skipped.
+        Seconds of matching, about. Each method may take an even share of what is left to it and those behind it, and is
+        stopped when it next reports progress; one that keeps a best permutation gives that, another is skipped.
     alphas, bn
         See :func:`fastmatch.barrier`.
     progress

@@ -40,7 +40,7 @@ Example:
 @click.option(
     "--similarity",
     type=click.Choice(["summed", "pearson", "linear"]),
-    help="Of activations.  [default: pearson]",
+    help="Of activations.  [default: summed]",
 )
 @click.option("--restarts", type=int, help="Starts of weight matching; the best objective wins.")
 @click.option("--steps", type=int, help="Steps of methods that take many.  [default: the method's]")

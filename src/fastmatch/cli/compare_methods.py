@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Literal
 
 import click
@@ -99,7 +100,10 @@ def compare_methods(
     console.print(
         f"{title}: matched on {len(dataset.train)} training examples, {alphas} alphas, on {device_name(device)}"
     )
-    _report(result, f"fastmatch align {a} {b} --method {result.best}")
+    named = {"--model": model, "--data": data, "--data-dir": data_dir, "--spec": spec_path, "--limit": str(limit)}
+    given = [word for option, value in named.items() if value for word in (option, value)]
+    given += ["--seed", str(seed), *(word for pattern in freeze for word in ("--freeze", pattern))]
+    _report(result, shlex.join(["fastmatch", "align", a, b, "--method", result.best, *given]))
     if plot:
         seconds = {name: match.seconds for name, match in result.matches.items()}
         plots.draw_methods(result.barriers, result.curves, seconds, plot, title=title)

@@ -78,7 +78,9 @@ def refuse(command: str, **given: object) -> None:
 
 def limit(default: int | None, help_text: str) -> Callable[[Any], Any]:
     """Option that restricts the data to a fixed subset."""
-    return click.option("--limit", metavar="N", type=int, default=default, show_default=True, help=help_text)
+    return click.option(
+        "--limit", metavar="N", type=click.IntRange(1), default=default, show_default=True, help=help_text
+    )
 
 
 spec = click.option(

@@ -34,7 +34,7 @@ def match_activations(
     b: States,
     data: Split,
     *,
-    similarity: Similarity = "pearson",
+    similarity: Similarity = "summed",
     batch_size: int = BATCH_SIZE,
     progress: Callable[[int, int], None] | None = None,
 ) -> Match:
@@ -55,10 +55,10 @@ def match_activations(
     data
         Examples to compare on: training examples, so that test figures stay clean.
     similarity
-        ``"pearson"``: correlation over the samples, 0 for dead units (Li et al. 2016), where a group stands last before
-        it is consumed (after the nonlinearity); ``"linear"``: the inner product there, whose assignment minimises the
-        Euclidean distance of activations (Sharma et al. 2024, appendix A); ``"summed"``: correlations after and before
-        the nonlinearity, added up, each the mean over all blocks of a residual stream.
+        ``"summed"``: correlations over the samples (0 for dead units; Li et al. 2016) after and before the
+        nonlinearity, added up, each the mean over all blocks of a residual stream; ``"pearson"``: the correlation where
+        a group stands last before it is consumed (after the nonlinearity); ``"linear"``: the inner product there, whose
+        assignment minimises the Euclidean distance of activations (Sharma et al. 2024, appendix A).
     progress
         Called with (batches done, batches) after each.
 

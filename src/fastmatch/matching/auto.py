@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,7 +10,7 @@ from typing import Literal
 
 from fastmatch.errors import OptionError, SymmetryError
 from fastmatch.matching.activations import match_activations
-from fastmatch.matching.match import Match
+from fastmatch.matching.match import Match, Stop
 from fastmatch.matching.midpoint import Midpoint
 from fastmatch.matching.pair import Pair
 from fastmatch.matching.straight_through import match_straight_through
@@ -67,8 +68,10 @@ def _better(pair: Pair, weights: Match, progress: Callable[[int, int], None] | N
         found["activation"] = match_activations(spec, module, a, b, data.take(EXAMPLES), progress=progress)
     except SymmetryError as error:
         notes = (f"activations were not tried: {error}",)
+    except Stop:
+        notes = ("activations were not compared to the end: stopped",)
     midpoints = {name: judge.loss(match.permutation.indices) for name, match in found.items()}
-    best = min(midpoints, key=lambda name: midpoints[name])
+    best = min(midpoints, key=lambda name: math.inf if math.isnan(midpoints[name]) else midpoints[name])
     midpoints["unaligned"] = judge.loss(spec.identity())
     figures = ", ".join(f"{name} {loss:.4g}" for name, loss in midpoints.items())
     notes += (f"loss half-way on training examples: {figures}; {best} matching is kept",)

@@ -95,7 +95,7 @@ def match_frank_wolfe(
         if progress is not None:
             progress(number + 1, restarts)
     notes = held_note(spec, soft_groups(spec), "were matched by the coordinate descent that follows")
-    return starts.match("frank_wolfe", seed, before, began, notes)
+    return starts.match(spec, "frank_wolfe", seed, before, began, notes)
 
 
 class _Ascent:

@@ -52,12 +52,6 @@ def _activation(pair: Pair, *, seed: int, **options: Any) -> Match:
 
 _SEARCH = "start steps"
 METHODS: dict[str, Method] = {
-    "auto": Method(
-        match_auto,
-        "weights",
-        frozenset(("restarts", "start", "effort")),
-        "weights or activations, by the loss half-way",
-    ),
     "weight": _by_weights(match_weights, "restarts start", "coordinate descent on the inner product of weights"),
     "frank_wolfe": _by_weights(match_frank_wolfe, "restarts start steps", "the same, all groups at once, relaxed"),
     "activation": Method(_activation, "inputs", frozenset(("similarity",)), "correlation of activations"),
@@ -84,6 +78,12 @@ METHODS: dict[str, Method] = {
         match_annealing, "labels", _SEARCH, "random swaps that lower the barrier", objective="barrier"
     ),
     "exhaustive": _by_examples(match_exhaustive, "labels", "", "all permutations of few units, for the lowest barrier"),
+    "auto": Method(
+        match_auto,
+        "weights",
+        frozenset(("restarts", "start", "effort")),
+        "weights or activations, by the loss half-way",
+    ),
 }
 
 
@@ -111,4 +111,5 @@ def check_options(method: str, **options: Any) -> None:
     for name, value in options.items():
         if value is not None and name not in METHODS[method].options:
             takers = " or ".join(other for other, entry in METHODS.items() if name in entry.options)
-            raise OptionError(f"method {method} takes no {name}; leave it out, or use --method {takers}")
+            others = f", or use --method {takers}" if takers else ""
+            raise OptionError(f"method {method} takes no {name}; leave it out{others}")

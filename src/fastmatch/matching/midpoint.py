@@ -28,8 +28,8 @@ class Held(NamedTuple):
 def hold_back(data: Split) -> Held:
     """Hold back a fixed random subset: 1000 examples, or a fifth of fewer than 5000.
 
-    Every method that learns from labels learns from ``fit``, and everything is judged by ``held``, so that what was
-    learned by heart is not chosen.
+    Methods that learn from labels learn from ``fit`` and keep what is best on ``held``, so that what was learned by
+    heart is not chosen.
 
     Raises
     ------

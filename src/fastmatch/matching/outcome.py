@@ -73,11 +73,20 @@ class Starts:
         self.objectives.append(objective)
 
     def match(
-        self, method: str, seed: int, before: Mapping[str, float], began: float, notes: Sequence[str] = ()
+        self,
+        spec: PermutationSpec,
+        method: str,
+        seed: int,
+        before: Mapping[str, float],
+        began: float,
+        notes: Sequence[str] = (),
     ) -> Match:
-        """The best start, with the evidence for it; ``began`` is when the search did, on the performance counter."""
+        """The best start, with the evidence for it; ``began`` is when the search did, on the performance counter.
+
+        ``spec`` is that of a network, where the problem has several checkpoints of it side by side.
+        """
         assert self.best is not None
-        spec, indices = self.problem.spec, self.best.indices
+        indices = self.best.indices
         return Match(
             permutation=Permutation(spec, indices),
             method=method,

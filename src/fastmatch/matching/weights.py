@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fastmatch.errors import OptionError
 from fastmatch.matching.descent import Descent
-from fastmatch.matching.match import Match
+from fastmatch.matching.match import Match, Stop
 from fastmatch.matching.noisy import COOL, HOT, NoisyDescent
 from fastmatch.matching.outcome import Starts, finite_products, run, start_indices
 from fastmatch.matching.problem import Problem
@@ -92,8 +92,11 @@ def match_weights(
         run(descent)
         starts.add(descent)
         if progress is not None:
-            progress(number + 1, restarts)
-    return starts.match("weight", seed, before, began)
+            try:
+                progress(number + 1, restarts)
+            except Stop:
+                break
+    return starts.match(spec, "weight", seed, before, began)
 
 
 def similarity_budget(problem: Problem) -> int:

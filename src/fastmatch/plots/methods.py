@@ -10,6 +10,7 @@ from fastmatch.interpolation import Barriers
 from fastmatch.plots.canvas import new_figure, save
 
 _MARKERS = "os^Dv<>Pph*X8d"
+_PALETTE = "tab20"  # A pair has two shades of one colour: neighbours get different ones.
 
 
 def draw_methods(
@@ -25,22 +26,26 @@ def draw_methods(
     """
     figure = new_figure(path, (11.5, 4.2), title)
     lines, points = figure.subplots(1, 2)
-    known = []
+    from matplotlib import colormaps
+
+    known, shades = [], colormaps[_PALETTE](range(20))
     for place, (name, pair) in enumerate(curves.items()):
-        colour, height = f"C{place % 10}", barriers.heights[pair]["test"]["loss"]
+        colour, height = shades[(2 * place + place // 10) % len(shades)], barriers.heights[pair]["test"]["loss"]
         values = barriers.means[pair]["test"]["loss"]
         if name not in seconds:
             (line,) = lines.plot(barriers.alphas, values, "--", color="#8c8c8c", label=name)
             points.axhline(height.linear, ls="--", color="#8c8c8c", lw=1)
         else:
             style: Any = {"color": colour, "marker": _MARKERS[place % len(_MARKERS)], "ms": 5, "lw": 1.1}
-            (line,) = lines.plot(barriers.alphas, values, markevery=4, label=name.replace("_", " "), **style)
+            (line,) = lines.plot(
+                barriers.alphas, values, markevery=(place % 4, 4), label=name.replace("_", " "), **style
+            )
             points.errorbar(seconds[name], height.linear, yerr=2 * height.linear_se, **style)
         known.append(line)
     lines.set(xlabel=r"$\alpha$ (0: network a, 1: network b)", ylabel="test cross-entropy (nats)", xlim=(0, 1))
     points.set(xlabel="seconds of matching", ylabel="test-loss barrier (nats)", xscale="log")
+    points.axhline(0, color="black", lw=0.8)
     for axes in (lines, points):
-        axes.set_ylim(bottom=0)
         axes.spines[["top", "right"]].set_visible(False)
     figure.legend(handles=known, loc="outside right center", frameon=False, fontsize=8)
     save(figure, path)
