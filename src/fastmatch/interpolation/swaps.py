@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fastmatch.data import Split
 from fastmatch.interpolation.chain import find_chain
-from fastmatch.interpolation.chain_swaps import ChainSwaps, Quantity
+from fastmatch.interpolation.chain_means import Quantity
+from fastmatch.interpolation.chain_swaps import ChainSwaps
 from fastmatch.interpolation.evaluator import Evaluator, check_networks
 from fastmatch.interpolation.memory import FRACTION, free_memory
 from fastmatch.symmetry import Indices, PermutationSpec
