@@ -132,4 +132,6 @@ def swaps_of(
     memory = free_memory(data.inputs.device) / FRACTION
     if ChainSwaps.size(chain, networks, len(rows), len(data)) > memory:
         return whole
+    if int(data.labels.max()) >= len(networks[0][chain.layers[-1].weight]):
+        return whole  # which says so
     return ChainSwaps(spec, chain, networks, rows, data, quantity)
