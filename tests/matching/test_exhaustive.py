@@ -24,7 +24,7 @@ def small(request):
     states = []
     for seed in (0, 1):
         module = training.initialise(model, seed=seed)
-        training.train(module, data.take(400), training.Recipe(lr=1e-2, epochs=30, batch_size=16, order_seed=seed))
+        training.train(module, data.take(400), training.Recipe(lr=1e-2, epochs=60, batch_size=16, order_seed=seed))
         states.append(module.state_dict())
     examples = data.train.take(200)
     pair = Pair(trace(module, (examples.inputs[:2],)), *states, module.eval(), examples)
@@ -65,7 +65,7 @@ def test_no_method_is_below_it(method, small, lowest):
 
 
 def test_annealing_reaches_it(small, lowest):
-    found = match(small[0], "annealing_barrier", steps=1000)
+    found = match(small[0], "annealing_barrier", steps=800)
     assert found.objective_after == pytest.approx(lowest.objective_after, abs=2e-6)
 
 
@@ -73,7 +73,7 @@ def test_a_planted_permutation_is_found(small):
     pair = small[0]
     planted = Permutation.random(pair.spec, 3)
     found = match_exhaustive(pair.spec, pair.module, pair.a, planted.apply(pair.a), pair.data)
-    assert found.objective_before > 0.1
+    assert found.objective_before > 0.05
     assert found.objective_after == pytest.approx(0.0, abs=1e-6)
     both = [pair.a, found.permutation.apply(planted.apply(pair.a))]  # units that do next to nothing may stand anywhere
     losses = evaluate(pair.module, both, np.array([[1, 0], [0.5, 0.5], [0.3, 0.7]]), pair.data).losses
