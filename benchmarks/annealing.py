@@ -39,9 +39,9 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "SA2, one layer of 64": Case((64,), "error", 2000, 6),
-    "SA2, two layers of 64": Case((64, 64), "error", 200, 6),
-    "SA1, one layer of 64": Case((64,), "barrier", 100, 1),
+    "SA2, one layer of 64": Case((64,), "error", 4000, 30),
+    "SA2, two layers of 64": Case((64, 64), "error", 2000, 30),
+    "SA1, one layer of 64": Case((64,), "barrier", 1000, 6),
 }
 
 

@@ -52,8 +52,6 @@ LINE = np.stack([1 - np.linspace(0, 1, 5), np.linspace(0, 1, 5)], 1)
 FIVE = np.concatenate([np.full((1, 5), 0.2), [[0.5, 0, 0, 0.5, 0]]])
 CASES = {
     "one layer, middle": (lambda: chain(6, 7, 3), MIDDLE),
-    "one layer, line": (lambda: chain(6, 7, 3, activation=nn.SiLU), LINE),
-    "two layers, middle": (lambda: chain(6, 7, 5, 3), MIDDLE),
     "two layers, line": (lambda: chain(6, 7, 5, 3, activation=nn.GELU), LINE),
     "two layers, five networks": (lambda: chain(6, 7, 5, 3, activation=nn.Tanh, bias=False), FIVE),
     "three tiny layers, five networks": (lambda: chain(6, 3, 2, 4, 3), FIVE),
@@ -82,20 +80,26 @@ def proposals(spec, networks, count, generator, single):
     return swaps
 
 
-@pytest.mark.parametrize("quantity", ["loss", "error"])
-@pytest.mark.parametrize("single", [False, True], ids=["all layers", "one layer"])
 @pytest.mark.parametrize("case", CASES)
-def test_both_ways_agree_over_a_long_chain(case, single, quantity):
+def test_both_ways_agree_over_a_long_chain(case):
     build, rows = CASES[case]
     module, spec, networks, data = problem(build, rows)
-    quick = swaps_of(spec, module, networks, rows, data, quantity)
-    assert isinstance(quick, ChainSwaps)
-    plain = PermutedSwaps(spec, module, networks, rows, data, quantity)
+    assert isinstance(swaps_of(spec, module, networks, rows, data, "loss"), ChainSwaps)
+    chain = find_chain(module, spec, networks[0], data.inputs[:5])
+    for quantity in ("loss", "error"):
+        quick = ChainSwaps(spec, chain, networks, rows, data, quantity)
+        plain = PermutedSwaps(spec, module, networks, rows, data, quantity)
+        for single in (False, True):
+            _agree(spec, quick, plain, len(networks), single)
+
+
+def _agree(spec, quick, plain, networks, single):
+    """The same values for a dozen batches, one candidate of each being accepted."""
     generator = np.random.default_rng(0)
-    begin = [spec.random(generator) for _ in networks]
+    begin = [spec.random(generator) for _ in range(networks)]
     np.testing.assert_allclose(quick.start(begin), plain.start(begin), rtol=0, atol=1e-9)
     for step in range(12):
-        swaps = proposals(spec, len(networks), 1 + step % 4, generator, single)
+        swaps = proposals(spec, networks, 1 + step % 4, generator, single)
         np.testing.assert_allclose(quick.values(swaps), plain.values(swaps), rtol=0, atol=1e-9)
         chosen = int(generator.integers(len(swaps)))
         quick.accept(chosen)
@@ -108,7 +112,7 @@ def test_float32_does_not_drift_over_many_accepted_swaps():
     quick = swaps_of(spec, module, networks, rows, data, "loss")
     generator, indices = np.random.default_rng(1), [spec.identity()] * 2
     quick.start(indices)
-    for swaps in proposals(spec, 2, 700, generator, False):
+    for swaps in proposals(spec, 2, 400, generator, False):
         values = quick.values(swaps[None])
         quick.accept(0)
         indices = swapped(spec, indices, swaps)
@@ -116,16 +120,17 @@ def test_float32_does_not_drift_over_many_accepted_swaps():
     np.testing.assert_allclose(values[0], plain.start(indices), rtol=3e-6)
 
 
-@pytest.mark.parametrize("single", [False, True])
-def test_a_candidate_has_one_value_in_every_batch(single):
+def test_a_candidate_has_one_value_in_every_batch():
     build, rows = CASES["two layers, five networks"]
     module, spec, networks, data = problem(build, rows, torch.float32)
-    quick = swaps_of(spec, module, networks, rows, data, "loss")
-    quick.start([spec.identity()] * 5)
-    swaps = proposals(spec, 5, 9, np.random.default_rng(2), single)
-    together = quick.values(swaps)
-    alone = np.concatenate([quick.values(swap[None]) for swap in swaps])
-    np.testing.assert_array_equal(together, alone)
+    for quantity in ("loss", "error"):
+        quick = swaps_of(spec, module, networks, rows, data, quantity)
+        quick.start([spec.identity()] * 5)
+        for single in (False, True):
+            swaps = proposals(spec, 5, 9, np.random.default_rng(2), single)
+            together = quick.values(swaps)
+            alone = np.concatenate([quick.values(swap[None]) for swap in swaps])
+            np.testing.assert_array_equal(together, alone)
 
 
 @pytest.mark.parametrize("build", [Residual, Tied, lambda: chain(6, 5, 3, activation=nn.PReLU)])

@@ -62,27 +62,28 @@ def plainly(spec, module, networks, data, moving, moves, steps, seed, energy):
     return best, lowest, taken
 
 
-@pytest.mark.parametrize("most", [1, 7])
 @pytest.mark.parametrize("moves", ["layers", "single"])
-def test_the_chain_is_that_of_the_plain_algorithm(trained, moves, most, monkeypatch):
+def test_the_chain_is_that_of_the_plain_algorithm(trained, moves, monkeypatch):
     spec, module, states, data = trained
 
     def error(networks):
         return evaluate(module, networks, [[1 / 2] * 2], data).error[0]
 
-    indices, lowest, taken = plainly(spec, module, states[:2], data, [1], moves, 120, 3, error)
-    assert 10 < taken < 110
-    monkeypatch.setattr(annealing, "swaps_of", _limited(most))
-    found = match_annealing(spec, module, *states[:2], data, moves=moves, steps=120, seed=3)
-    assert found.permutation == Permutation(spec, indices[1])
-    assert found.objective_after == pytest.approx(lowest, abs=1e-12)
-    assert lowest < found.objective_before
+    indices, lowest, taken = plainly(spec, module, states[:2], data, [1], moves, 90, 3, error)
+    assert 10 < taken < 80
+    for most in (1, 7):
+        with monkeypatch.context() as limited:
+            limited.setattr(annealing, "swaps_of", _limited(most))
+            found = match_annealing(spec, module, *states[:2], data, moves=moves, steps=90, seed=3)
+        assert found.permutation == Permutation(spec, indices[1])
+        assert found.objective_after == pytest.approx(lowest, abs=1e-12)
+        assert lowest < found.objective_before
 
 
 @pytest.mark.parametrize("objective", ["error", "barrier"])
 def test_networks_evaluated_in_full_take_the_same_chain(trained, objective, monkeypatch):
     spec, module, states, data = trained
-    options = {"steps": 40, "objective": objective, "alphas": 5, "seed": 1}
+    options = {"steps": 25, "objective": objective, "alphas": 5, "seed": 1}
     quick = anneal(spec, module, states, data, **options)
     monkeypatch.setattr(annealing, "swaps_of", PermutedSwaps)
     full = anneal(spec, module, states, data, **options)
@@ -104,11 +105,11 @@ def test_the_batches_grow_and_change_nothing_in_float32(trained, monkeypatch):
     spec, module, states, data = trained
     states = [{name: tensor.float() for name, tensor in state.items()} for state in states[:2]]
     found = {}
-    for most in (1, 3, 64):
+    for most in (1, 64):
         monkeypatch.setattr(annealing, "swaps_of", _limited(most))
         found[most] = match_annealing(spec, module, *states, data, objective="barrier", alphas=5, steps=150).permutation
         monkeypatch.undo()
-    assert found[1] == found[3] == found[64]
+    assert found[1] == found[64]
 
 
 def test_the_objectives_are_those_of_the_networks(trained):
@@ -124,24 +125,14 @@ def test_the_objectives_are_those_of_the_networks(trained):
     assert pair.measure == "barrier"
 
 
-@pytest.mark.parametrize("objective", ["error", "barrier"])
-def test_a_planted_permutation_is_found(trained, objective):
+def test_a_planted_permutation_is_found(trained):
     spec, module, states, data = trained
-    planted = Permutation.random(spec, 5)
-    found = match_annealing(
-        spec,
-        module,
-        states[0],
-        planted.apply(states[0]),
-        data,
-        objective=objective,
-        alphas=3,
-        steps=4000,
-        moves="single",
-    )
-    assert found.objective_after <= evaluate(module, states[:1], [[1.0]], data).error[0] + 1e-9
-    if objective == "barrier":
-        assert found.permutation == planted.invert()
+    b = Permutation.random(spec, 5).apply(states[0])
+    found = match_annealing(spec, module, states[0], b, data, objective="barrier", alphas=3, steps=2500, moves="single")
+    assert found.objective_before > 0.1
+    both = [states[0], found.permutation.apply(b)]  # dead units may stand anywhere
+    losses = evaluate(module, both, [[1.0, 0.0], [0.5, 0.5]], data).losses
+    np.testing.assert_allclose(losses[1], losses[0], atol=1e-9)
 
 
 def test_it_begins_where_it_is_told_and_is_never_worse(trained):
@@ -153,20 +144,36 @@ def test_it_begins_where_it_is_told_and_is_never_worse(trained):
     assert found.objective_after == pytest.approx(0.0, abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    "model", ["resnet20(width=1, norm=batch, in_channels=1, size=8)", "mlp(64, 6, 10, norm=batch)"]
-)
-def test_networks_with_batch_norm(model, digits, monkeypatch):
+class Block(nn.Module):
+    """A basic block of a ResNet."""
+
+    def __init__(self, channels=3):
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(channels, channels, 3, padding=1, bias=False) for _ in range(2))
+        self.norm1, self.norm2 = nn.BatchNorm2d(channels), nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        return torch.relu(x + self.norm2(self.conv2(torch.relu(self.norm1(self.conv1(x))))))
+
+
+def resnet():
+    stem = nn.Conv2d(1, 3, 3, padding=1, bias=False), nn.BatchNorm2d(3), nn.ReLU()
+    return nn.Sequential(*stem, Block(), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 10))
+
+
+def test_residual_networks_with_batch_norm(digits, monkeypatch):
     monkeypatch.setattr(annealing, "_SAMPLE", 4)
-    data = digits.train.take(50)
-    module = networks.build(model)
-    states = [training.initialise(model, seed=seed).state_dict() for seed in (0, 1)]
-    spec = trace(module.eval(), (digits.train.inputs[:2],))
-    found = match(Pair(spec, *states, module, data), "annealing", steps=4)
+    data, states = digits.train.take(50), []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        module = resnet()
+        training.train(module, digits.take(400), training.Recipe(lr=1e-2, epochs=8, order_seed=seed))
+        states.append(module.state_dict())
+    spec = trace(module.eval(), (data.inputs[:2],))
+    found = match(Pair(spec, *states, module, data), "annealing", steps=20)
     aligned = [states[0], found.permutation.apply(states[1])]
-    assert found.objective_after == pytest.approx(
-        evaluate(module, aligned, [[0.5, 0.5]], digits.train.take(50)).error[0]
-    )
+    assert found.objective_after == pytest.approx(evaluate(module, aligned, [[0.5, 0.5]], data).error[0])
+    assert found.objective_after < found.objective_before
 
 
 class Attention(nn.Module):

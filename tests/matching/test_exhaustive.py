@@ -14,17 +14,17 @@ from fastmatch.errors import OptionError, PermutationError
 from fastmatch.matching import match_exhaustive
 from tests.matching.test_annealing import Attention
 
-CASES = {"moons": "mlp(2, 7, 2)", "digits": "mlp(64, 5, 10)", "digits, two layers": "mlp(64, 4, 4, 10)"}
+CASES = {"moons": "mlp(2, 7, 2)", "digits": "mlp(64, 4, 4, 10)"}
 
 
 @pytest.fixture(scope="module", params=CASES)
 def small(request):
     """A pair of small trained networks, and the barrier of the loss on its training examples."""
-    data, model = load_data(request.param.partition(",")[0]), CASES[request.param]
+    data, model = load_data(request.param), CASES[request.param]
     states = []
     for seed in (0, 1):
         module = training.initialise(model, seed=seed)
-        training.train(module, data.take(400), training.Recipe(epochs=30, batch_size=16, order_seed=seed))
+        training.train(module, data.take(400), training.Recipe(lr=1e-2, epochs=60, batch_size=16, order_seed=seed))
         states.append(module.state_dict())
     examples = data.train.take(200)
     pair = Pair(trace(module, (examples.inputs[:2],)), *states, module.eval(), examples)
@@ -58,14 +58,14 @@ def test_no_other_permutation_is_lower(small, lowest):
         assert small[1](Permutation(spec, indices)) >= lowest.objective_after - 2e-6
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "exhaustive"])
 def test_no_method_is_below_it(method, small, lowest):
     options = {"steps": 50} if "steps" in METHODS[method].options else {}
     assert small[1](match(small[0], method, **options).permutation) >= lowest.objective_after - 2e-6
 
 
 def test_annealing_reaches_it(small, lowest):
-    found = match(small[0], "annealing_barrier", steps=2000)
+    found = match(small[0], "annealing_barrier", steps=800)
     assert found.objective_after == pytest.approx(lowest.objective_after, abs=2e-6)
 
 
@@ -73,10 +73,11 @@ def test_a_planted_permutation_is_found(small):
     pair = small[0]
     planted = Permutation.random(pair.spec, 3)
     found = match_exhaustive(pair.spec, pair.module, pair.a, planted.apply(pair.a), pair.data)
+    assert found.objective_before > 0.05
     assert found.objective_after == pytest.approx(0.0, abs=1e-6)
-    both = [pair.a, found.permutation.apply(planted.apply(pair.a))]  # dead units may stand anywhere
+    both = [pair.a, found.permutation.apply(planted.apply(pair.a))]  # units that do next to nothing may stand anywhere
     losses = evaluate(pair.module, both, np.array([[1, 0], [0.5, 0.5], [0.3, 0.7]]), pair.data).losses
-    np.testing.assert_allclose(losses[1:], np.stack([losses[0]] * 2), atol=1e-5)
+    np.testing.assert_allclose(losses[1:], np.stack([losses[0]] * 2), atol=1e-3)
 
 
 def test_networks_that_are_no_chains():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from fastmatch.data import Split
 from fastmatch.interpolation.chain import Chain
+from fastmatch.interpolation.chain_means import Means, Quantity
 from fastmatch.interpolation.swapped import Swapped
 from fastmatch.symmetry import Indices, PermutationSpec
 
 State = Mapping[str, Tensor]
-Quantity = Literal["loss", "error"]
 _REFRESH = 256  # Accepted candidates after which everything is computed anew: rounding does not add up.
 _MOST = 64
 # Bytes of one value of all candidates together: what stays in a cache, or fills a GPU.
@@ -83,7 +83,7 @@ class ChainSwaps:
         data: Split,
         quantity: Quantity,
     ) -> None:
-        self._chain, self._quantity = chain, quantity
+        self._chain = chain
         self._names = [group.name for group in spec.groups]
         self._groups = [layer.group for layer in chain.layers[:-1]]
         weights = [torch.stack([_wide(network[layer.weight]) for network in networks]) for layer in chain.layers]
@@ -93,7 +93,7 @@ class ChainSwaps:
             else torch.stack([_wide(network[layer.bias]) for network in networks])
             for layer, weight in zip(chain.layers, weights, strict=True)
         ]
-        order = data.labels.argsort(stable=True)  # logits of the labels then lie side by side
+        order = data.labels.argsort(stable=True)
         labels = data.labels[order]
         inputs = data.inputs[order].reshape(len(data), -1).to(weights[0].dtype)
         # Units first and examples last: rows of units are added, and examples are what a row has most of.
@@ -101,8 +101,7 @@ class ChainSwaps:
         weights[0] = weights[0][..., :0]  # not needed any more
         self._original = list(zip(weights, biases, strict=True))
         self._rows = torch.as_tensor(rows, dtype=inputs.dtype, device=inputs.device)
-        self._labels = labels
-        self._own = labels * len(data) + torch.arange(len(data), device=labels.device)
+        self._means = Means(labels, weights[-1].shape[1], inputs.dtype, quantity)
         points, widest = len(rows), max(weight.shape[1] for weight in weights[1:])
         one = points * widest * len(data) * weights[0].element_size()
         self.most = max(1, min(_MOST, _TOGETHER[inputs.device.type] // one))
@@ -255,8 +254,8 @@ class ChainSwaps:
         old = layer.weight.expand(weight.shape).gather(3, at)
         factors = torch.cat([weight.gather(3, at) * once, -old * once], 3)
         values = torch.cat([inputs.after, self._layers[number - 1].after[:, columns.units].transpose(0, 1)], 2)
-        base = layer.before.expand(count, *layer.before.shape).reshape(-1, units, examples)
-        new = torch.baddbmm(base, factors.flatten(0, 1), values.flatten(0, 1))
+        new = layer.before.repeat(count, 1, 1)
+        new.baddbmm_(factors.flatten(0, 1), values.flatten(0, 1))
         return new.view(count, points, units, examples)
 
     def _rows_anew(
@@ -316,22 +315,6 @@ class ChainSwaps:
 
     def _activate(self, number: int, values: Tensor) -> Tensor:
         return values if number == len(self._groups) else self._chain.activations[number](values)
-
-    def _means(self, logits: Tensor) -> np.ndarray:
-        """Means over examples of logits [..., classes, examples], float64, shape [...]."""
-        flat = logits.view(*logits.shape[:-2], -1)
-        own = flat.index_select(-1, self._own)
-        if self._quantity == "loss":
-            found = (logits.logsumexp(-2) - own).sum(-1, dtype=torch.float64)
-        else:
-            flat.index_fill_(-1, self._own, -torch.inf)
-            others = logits.amax(-2)
-            flat.index_copy_(-1, self._own, own)
-            right = own > others  # not if one of them is NaN
-            if (own == others).any():  # of equal logits the first counts, as everywhere
-                right = (logits.argmax(-2) == self._labels) & ~logits.isnan().any(-2)
-            found = len(self._labels) - right.sum(-1)
-        return found.double().div(len(self._labels)).cpu().numpy()
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from fastmatch.data import Split
 from fastmatch.interpolation.chain import find_chain
-from fastmatch.interpolation.chain_swaps import ChainSwaps, Quantity
+from fastmatch.interpolation.chain_means import Quantity
+from fastmatch.interpolation.chain_swaps import ChainSwaps
 from fastmatch.interpolation.evaluator import Evaluator, check_networks
 from fastmatch.interpolation.memory import FRACTION, free_memory
 from fastmatch.symmetry import Indices, PermutationSpec
@@ -131,4 +132,6 @@ def swaps_of(
     memory = free_memory(data.inputs.device) / FRACTION
     if ChainSwaps.size(chain, networks, len(rows), len(data)) > memory:
         return whole
+    if int(data.labels.max()) >= len(networks[0][chain.layers[-1].weight]):
+        return whole  # which says so
     return ChainSwaps(spec, chain, networks, rows, data, quantity)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fastmatch.data import Split
 from fastmatch.errors import OptionError
 from fastmatch.interpolation import alpha_grid, evaluate
-from fastmatch.interpolation.chain_swaps import Quantity
+from fastmatch.interpolation.chain_means import Quantity
 
 Objective = Literal["error", "barrier"]
 

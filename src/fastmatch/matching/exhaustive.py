@@ -124,8 +124,8 @@ def _middle(
 ) -> tuple[np.ndarray, np.ndarray]:
     """All permutations, index arrays one after the other, shape [count, places], and their rise in the middle."""
     at = len(energy.rows) // 2
-    chain = find_chain(module, spec, networks[0], data.inputs[:5])
-    if chain is not None and len(spec.groups) == 1 and len(chain.layers) == 2:
+    chain = find_chain(module, spec, networks[0], data.inputs[:5]) if len(spec.groups) == 1 else None
+    if chain is not None and len(chain.layers) == 2:
         candidates, losses = order_losses(chain, networks, energy.rows[at], data)
         if progress is not None:
             progress(count, count)
