@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -107,11 +109,11 @@ def anneal(
     energy, or with probability ``exp(-rise / T)``; T falls geometrically, and the best state seen is the result. The
     temperatures are read off the energies: T begins at half of the
     typical change that a proposal makes at the start and ends at a hundredth of that; ``notes`` name them. What is
-    reached depends little on them (a tenth or three times as hot ends within what seeds differ by).
+    reached depends little on them.
 
     Proposals are drawn in order, whatever becomes of them, so that those to come can be evaluated together until one is
     taken: this is the same chain. In plain multilayer perceptrons only what a swap changes is computed; other networks
-    are evaluated in full, with BatchNorm statistics of their own on ``data``, and take a thousand times longer.
+    are evaluated in full, with BatchNorm statistics of their own on ``data``, and take far longer.
 
     Parameters
     ----------
@@ -193,13 +195,16 @@ def _search(
     streams = np.random.SeedSequence(seed).spawn(3)
     proposals, chances, sample = (np.random.default_rng(stream) for stream in streams)
     present = float(energy.of(engine.start(begin)[None])[0])
-    some = next(_proposals(spec, len(networks), moving, moves, sample))[:_SAMPLE]
-    hot, cold = _temperatures(_energies(engine, energy, some), present, len(data))
+    some = next(_proposals(spec, len(networks), moving, moves, sample))[: min(_SAMPLE, steps)]
     drawn = _proposals(spec, len(networks), moving, moves, proposals)
-    temperatures = hot * (cold / hot) ** (np.arange(1, steps + 1) / steps)
-    best, status = _walk(spec, engine, energy, begin, present, drawn, chances, temperatures, progress)
+    best, status, note = begin, "stopped", "stopped before the first step"
+    with suppress(Stop):
+        tick = None if progress is None else partial(progress, 0, steps)
+        hot, cold = _temperatures(_energies(engine, energy, some, tick), present, len(data))
+        temperatures = hot * (cold / hot) ** (np.arange(1, steps + 1) / steps)
+        note = f"{steps} steps, temperature {hot:.3g} to {cold:.3g}"
+        best, status = _walk(spec, engine, energy, begin, present, drawn, chances, temperatures, progress)
     after = float(energy.of(judge.start(best)[None])[0])
-    note = f"{steps} steps, temperature {hot:.3g} to {cold:.3g}"
     return _Found(best, (note,), status, time.perf_counter() - began, before, after)
 
 
@@ -242,9 +247,14 @@ def _walk(
     return best, "all steps"
 
 
-def _energies(engine: Swaps, energy: Energy, swaps: np.ndarray) -> np.ndarray:
-    parts = range(0, len(swaps), engine.most)
-    return np.concatenate([energy.of(engine.values(swaps[part : part + engine.most])) for part in parts])
+def _energies(engine: Swaps, energy: Energy, swaps: np.ndarray, tick: Callable[[], None] | None) -> np.ndarray:
+    """Energies of candidates; ``tick`` is called after each batch."""
+    found = []
+    for part in range(0, len(swaps), engine.most):
+        found.append(energy.of(engine.values(swaps[part : part + engine.most])))
+        if tick is not None:
+            tick()
+    return np.concatenate(found)
 
 
 def _temperatures(energies: np.ndarray, present: float, examples: int) -> tuple[float, float]:

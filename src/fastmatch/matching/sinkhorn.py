@@ -19,7 +19,7 @@ from fastmatch.matching.mixture import Mixture
 from fastmatch.matching.relaxed import State, held_note, soft_groups, soft_permute
 from fastmatch.matching.sinkhorn_operator import sinkhorn, starting_score
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import Indices, PermutationSpec
+from fastmatch.symmetry import Indices, PermutationSpec, wide
 
 RATE = 0.3  # Of Adam on the scores; falls linearly to nothing.
 SHARE = 0.65  # Of every row that lies on the start at first: less blurs deep networks, more is hard to move.
@@ -111,14 +111,13 @@ class _Scores:
         self._spec = spec
         self.leaves: dict[str, Tensor] = {}
         for group in soft_groups(spec):
-            like = a[group.occurrences[0].tensor]
-            dtype = torch.promote_types(like.dtype, torch.float32)
-            matrix = torch.zeros(group.size, group.size, dtype=dtype, device=like.device)
+            like = wide(a[spec.matched(group)[0].tensor])
+            matrix = like.new_zeros(group.size, group.size)
             chosen = torch.from_numpy(first[group.name]).to(like.device)
             matrix[torch.arange(group.size), chosen] = starting_score(group.size, SHARE)
             self.leaves[group.name] = matrix.requires_grad_()
         held = {name: index for name, index in first.items() if name not in self.leaves}
-        self._b = {name: _wide(tensor) for name, tensor in spec.permute(b, held).items()}
+        self._b = {name: tensor.to(wide(a[name]).dtype) for name, tensor in spec.permute(b, held).items()}
         self._adam = torch.optim.Adam(list(self.leaves.values())) if self.leaves else None
         self._prices: dict[str, Tensor | None] = dict.fromkeys(self.leaves)
 
@@ -150,9 +149,3 @@ class _Scores:
             matrices: Mapping[str, Tensor] = self.soft()
         answers = assignment.solve_batch([matrix.cpu().numpy() for matrix in matrices.values()])
         return {name: answer.columns for name, answer in zip(matrices, answers, strict=True)}
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or wider as it is; without a way back."""
-    tensor = tensor.detach()
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32)) if tensor.is_floating_point() else tensor
