@@ -23,8 +23,8 @@ def order_losses(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Losses of ``row[0] * a + row[1] * P b`` for every order P of the hidden units of b.
 
-    Computed in float32 or wider, and added up in float64. Unit j of b in place i contributes to the logits whatever the others do. The contributions of all pairs (i, j) are
-    computed once; sums over the first half of the places and over the second are shared by all orders that have one of
+    Unit j of b in place i contributes to the logits whatever the others do. The contributions of all pairs (i, j) are
+    computed once, in float32 or wider; sums over the first half of the places and over the second are shared by all orders that have one of
     them, so that an order costs one addition and the losses.
 
     Parameters

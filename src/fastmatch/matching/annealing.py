@@ -106,14 +106,13 @@ def anneal(
     """Anneal the permutations of all networks together (Entezari et al. 2022, algorithm 1, section 4.2, appendix A.4).
 
     Every step proposes a swap of two random units in every layer of every network. It is taken if it does not raise the
-    energy, or with probability ``exp(-rise / T)``; T falls geometrically, and the best state seen is the result. The
-    temperatures are read off the energies: T begins at half of the
-    typical change that a proposal makes at the start and ends at a hundredth of that; ``notes`` name them. What is
-    reached depends little on them.
+    energy, or with probability ``exp(-rise / T)``; T falls geometrically, and the best state seen is the result. T
+    begins at half of the typical change that a proposal makes at the start and ends at a hundredth of that; ``notes``
+    name both. What is reached depends little on them.
 
-    Proposals are drawn in order, whatever becomes of them, so that those to come can be evaluated together until one is
-    taken: this is the same chain. In plain multilayer perceptrons only what a swap changes is computed; other networks
-    are evaluated in full, with BatchNorm statistics of their own on ``data``, and take far longer.
+    Proposals to come are evaluated together until one is taken: this is the same chain. In plain multilayer perceptrons
+    only what a swap changes is computed; other networks are evaluated in full, with BatchNorm statistics of their own
+    on ``data``, and take far longer.
 
     Parameters
     ----------
@@ -123,29 +122,25 @@ def anneal(
         Training examples, all of which every step looks at.
     objective
         ``"error"``: 0-1 error of the average of all networks, as a fraction (SA2); ``"barrier"``: the mean barrier of
-        the loss over all pairs in nats (SA1, equation 1), at as many points as there are pairs and alphas between them.
+        the loss over all pairs in nats (SA1, equation 1).
     moves
-        ``"layers"`` as published. ``"single"`` proposes one swap, in one layer of one network: in deep networks, where
-        one of several swaps at once is nearly always a bad one, more of them are accepted.
+        ``"layers"`` as published. ``"single"`` proposes one swap, in one layer of one network: more are accepted in
+        deep networks.
     steps
         Number of proposals. 50,000 (the most that was published) if None, 1000 for networks evaluated in full.
     alphas
         Points of a barrier, ends included.
-    seed
-        Seeds proposals and acceptance.
     start
         A permutation for each network to begin with. The identities if None.
     progress
-        Called with (steps done, steps).
+        Called with (steps done, steps), and with 0 while the temperatures are looked for.
 
     Raises
     ------
     OptionError
         Fewer than two networks, fewer than 1 step, or an unknown objective or kind of moves.
-    PermutationError
-        A network does not fit the spec or holds NaN, or a start is of another network.
-    DataError
-        Examples or labels do not fit the network.
+    PermutationError, DataError
+        A network does not fit the spec or holds NaN, or a start does not; examples or labels do not fit the network.
     """
     moving = list(range(len(networks)))
     found = _search(spec, module, networks, data, moving, objective, moves, steps, alphas, seed, start, progress)

@@ -44,8 +44,7 @@ def match_exhaustive(
 
     The barrier is that of :func:`fastmatch.barrier` (``linear``, Entezari et al. 2022, equation 1). It is at least the
     rise at any one alpha: all permutations are evaluated in the middle, and on the whole line in the order of what that
-    gave, until the next rise is no lower than the lowest barrier. A planted permutation is found, unless another has no
-    barrier either.
+    gave, until none can be lower. A planted permutation is found, unless another has no barrier either.
 
     Parameters
     ----------
@@ -64,16 +63,15 @@ def match_exhaustive(
     ------
     OptionError
         More than a million permutations (9 units of one layer have 362,880), or fewer than three alphas.
-    PermutationError
-        A network does not fit the spec or holds NaN.
-    DataError
-        Examples or labels do not fit the network.
+    PermutationError, DataError
+        A network does not fit the spec or holds NaN; examples or labels do not fit the network.
     """
     began = time.perf_counter()
     count = _count(spec)
-    networks = list(*pairs_of(spec, a, b))
-    for name, network in zip(("network a", "network b"), networks, strict=True):
-        require_finite(network, name)
+    [(a, b)] = pairs_of(spec, a, b)
+    require_finite(a, "network a")
+    require_finite(b, "network b")
+    networks = [a, b]
     energy = energy_of("barrier", module, networks, data, alphas)
     whole = swaps_of(spec, module, networks, energy.rows, data, energy.quantity)
     candidates, losses = _middle(spec, module, networks, data, energy, count, progress)

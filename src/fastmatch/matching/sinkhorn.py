@@ -43,35 +43,21 @@ def match_sinkhorn(
 
     Every group has a matrix of scores; Sinkhorn's operator makes it doubly stochastic, and b's units are averaged by
     that. Adam lowers the cross-entropy of ``(1 - alpha) a + alpha P b`` on batches, BatchNorm taking their statistics.
-    Now and then the matrices are rounded to the nearest permutations, and these judged by the loss half-way on examples
-    that are held back; the best is kept, the start among them. A planted permutation is where activation matching
-    starts. Groups inside others, and those around them (heads and their coordinates), keep the order of the start.
+    The nearest permutations are judged, the best is kept, and the arguments are, as in :func:`match_straight_through`;
+    a planted permutation is where activation matching starts. Groups inside others, those around them (heads and their
+    coordinates), and those on buffers alone keep the order of the start.
 
     Parameters
     ----------
-    a, b
-        State dicts of ``module``. b is aligned to a.
-    data
-        Training examples with labels; some are held back.
     loss
         ``"midpoint"``: alpha is 1/2; ``"random"``: uniform in [0, 1], anew at every step.
-    seed
-        Seeds the order of the examples and alpha.
-    start
-        Permutation to begin with; that of activation matching if None.
-    steps
-        Gradients to take.
-    progress
-        Called with (steps done, steps).
 
     Raises
     ------
     OptionError
         ``loss`` is unknown, or ``steps`` is below 1.
-    PermutationError
-        A state dict does not fit the spec, or ``start`` does not.
-    DataError
-        Too few examples, or the network does not return logits for them.
+    PermutationError, DataError
+        As :func:`match_straight_through`.
     SymmetryError
         The network cannot be exported, or a group is nowhere observed and there is no ``start``.
 
@@ -113,7 +99,7 @@ class _Scores:
         for group in soft_groups(spec):
             like = wide(a[spec.matched(group)[0].tensor])
             matrix = like.new_zeros(group.size, group.size)
-            chosen = torch.from_numpy(first[group.name]).to(like.device)
+            chosen = torch.tensor(first[group.name], device=like.device)
             matrix[torch.arange(group.size), chosen] = starting_score(group.size, SHARE)
             self.leaves[group.name] = matrix.requires_grad_()
         held = {name: index for name, index in first.items() if name not in self.leaves}

@@ -70,9 +70,9 @@ def match_straight_through(
     OptionError
         ``steps`` is below 1.
     PermutationError
-        A state dict does not fit the spec, or ``start`` does not.
+        A state dict does not fit the spec or holds NaN, or ``start`` does not fit.
     DataError
-        Too few examples, or the network does not return logits for them.
+        Too few examples, or the network does not return logits for them and their labels.
     SymmetryError
         The network cannot be exported, or a group is nowhere observed.
 
