@@ -47,7 +47,7 @@ def plainly(spec, module, networks, data, moving, moves, steps, seed, energy):
 
     state = best = [spec.identity() for _ in networks]
     present = lowest = measured(state)
-    some = next(annealing._proposals(spec, len(networks), moving, moves, sample))[: annealing._SAMPLE]
+    some = next(annealing._proposals(spec, len(networks), moving, moves, sample))[: min(annealing._SAMPLE, steps)]
     hot, cold = annealing._temperatures(np.array([measured(moved(state, swaps)) for swaps in some]), present, len(data))
     drawn = annealing._proposals(spec, len(networks), moving, moves, proposals)
     block, uniform, taken = next(drawn), chances.random(annealing._BLOCK), 0

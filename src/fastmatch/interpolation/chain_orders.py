@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fastmatch.data import Split
 from fastmatch.interpolation.chain import Chain, Linear
+from fastmatch.symmetry import wide
 
 _TOGETHER = 64 << 20  # Bytes of the logits that are added up at a time.
 
@@ -23,8 +24,8 @@ def order_losses(
     """Losses of ``row[0] * a + row[1] * P b`` for every order P of the hidden units of b.
 
     Unit j of b in place i contributes to the logits whatever the others do. The contributions of all pairs (i, j) are
-    computed once; sums over the first half of the places and over the second are shared by all orders that have one of
-    them, so that an order costs one addition and the losses.
+    computed once, in float32 or wider; sums over the first half of the places and over the second are shared by all orders that
+    have one of them, so that an order costs one addition and the losses.
 
     Parameters
     ----------
@@ -37,6 +38,7 @@ def order_losses(
     -------
     Orders, int64, shape [orders, units], and their mean losses in nats, float64, shape [orders].
     """
+    networks = [_widened(chain, network) for network in networks]
     first, last = chain.layers
     units = len(networks[0][first.weight])
     halves = [
@@ -56,6 +58,11 @@ def order_losses(
     return np.concatenate(orders), losses / len(data)
 
 
+def _widened(chain: Chain, network: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights of a chain; what has been rounded to half precision would not bound what is evaluated in full."""
+    return {name: wide(network[name]) for layer in chain.layers for name in (layer.weight, layer.bias) if name}
+
+
 def _others(units: int, chosen: tuple[int, ...]) -> list[int]:
     return [unit for unit in range(units) if unit not in chosen]
 
@@ -71,10 +78,11 @@ def _contributions(chain: Chain, networks: Sequence[Mapping[str, Tensor]], row: 
     """What unit j of b gives in place i, [places, units of b, examples, classes]."""
     first, last = chain.layers
     weights = [network[first.weight] for network in networks]
-    flat = inputs.reshape(len(inputs), -1).to(weights[0].dtype)
+    flat = inputs.reshape(len(inputs), -1)
     biases = [0.0 if first.bias is None else network[first.bias] for network in networks]
     given: list[Tensor] = [
-        float(share) * (flat @ weight.T + bias).T for share, weight, bias in zip(row, weights, biases, strict=True)
+        float(share) * (flat.to(weight.dtype) @ weight.T + bias).T
+        for share, weight, bias in zip(row, weights, biases, strict=True)
     ]
     values = chain.activations[0](given[0][:, None] + given[1][None])
     out = [float(share) * network[last.weight].T for share, network in zip(row, networks, strict=True)]

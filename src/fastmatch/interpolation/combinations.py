@@ -84,7 +84,7 @@ class Combinations:
         logits = self._settle(state)
         if setup.settled is not None:
             labels = setup.statistics.labels
-            self._settled = scores_of(_checked(logits, len(labels), setup.largest[setup.settled]), labels)
+            self._settled = scores_of(checked_logits(logits, len(labels), setup.largest[setup.settled]), labels)
         if self._again:
             self._known[self._row] = {name: state[name].clone() for name in setup.reset}, self._settled
 
@@ -112,7 +112,7 @@ class Combinations:
         first = None
         if self._first is not None:
             first = _combined([outputs[split][places] for outputs in self._first], self._row)
-        return _checked(run(inputs, first), len(inputs), self._setup.largest[split])
+        return checked_logits(run(inputs, first), len(inputs), self._setup.largest[split])
 
 
 def _combined(outputs: Sequence[Tensor], row: Sequence[float]) -> Tensor:
@@ -127,7 +127,8 @@ def _combined(outputs: Sequence[Tensor], row: Sequence[float]) -> Tensor:
     return total
 
 
-def _checked(logits: Any, examples: int, largest_label: int) -> Tensor:
+def checked_logits(logits: Any, examples: int, largest_label: int) -> Tensor:
+    """The logits; DataError unless they are some, with one for every label."""
     if not isinstance(logits, Tensor):
         raise DataError(f"the network returns a {type(logits).__name__}; it must return logits [examples, classes]")
     if logits.dim() != 2 or len(logits) != examples or logits.shape[1] <= largest_label:

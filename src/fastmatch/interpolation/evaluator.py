@@ -14,7 +14,7 @@ from torch import nn
 from fastmatch.data import Split
 from fastmatch.errors import DataError, ModelError, OptionError
 from fastmatch.interpolation.batchnorm import running_statistics
-from fastmatch.interpolation.combinations import Combinations, Setup
+from fastmatch.interpolation.combinations import Combinations, Setup, checked_logits
 from fastmatch.interpolation.evaluation import Evaluation, Precision
 from fastmatch.interpolation.forward import forward
 from fastmatch.interpolation.lowered import State
@@ -185,6 +185,14 @@ def _largest_label(split: Split) -> int:
     if smallest < 0:
         raise DataError(f"labels must be class indices from 0, found {smallest}")
     return largest
+
+
+@torch.no_grad()
+def check_labels(module: nn.Module, state: State, split: Split) -> None:
+    """Raise DataError unless the network, with weights ``state``, has a logit for every label of a split."""
+    some = split.inputs[:2]
+    with eval_mode(module):
+        checked_logits(forward(module, state, some), len(some), _largest_label(split))
 
 
 def _whole(networks: Sequence[State]) -> State:

@@ -127,7 +127,7 @@ def swaps_of(
     check_networks(module, networks)
     whole = PermutedSwaps(spec, module, networks, rows, data, quantity)
     chain = find_chain(module, spec, networks[0], data.inputs[:5])
-    if chain is None:
+    if chain is None or len(chain.layers) == 1:  # no unit to swap
         return whole
     memory = free_memory(data.inputs.device) / FRACTION
     if ChainSwaps.size(chain, networks, len(rows), len(data)) > memory:

@@ -43,9 +43,9 @@ def match_activations(
     Where a group is only seen together with others (the tokens of a mixer beside its channels), those are lined up
     first and a second pass follows.
 
-    All axes but that of the units are samples. Similarities are streamed: the activations of one batch are in memory at
-    a time. Both networks run in evaluation mode. Units that activations cannot tell apart (dead ones, duplicates) are
-    matched among themselves by their weights. A planted permutation is recovered.
+    All axes but that of the units are samples; the activations of one batch are in memory at a time. Both networks run
+    in evaluation mode. Units that activations cannot tell apart (dead ones, duplicates) are matched among themselves by
+    their weights. A planted permutation is recovered.
 
     Parameters
     ----------
@@ -73,13 +73,8 @@ def match_activations(
     SymmetryError
         The network cannot be traced, or a group is nowhere observed.
     """
-    if similarity not in SIMILARITIES:
-        raise OptionError(
-            f"similarity {similarity!r} is unknown; choose {', '.join(SIMILARITIES[:-1])} or {SIMILARITIES[-1]}"
-        )
-    if len(data) < 2:
-        raise DataError(f"activations of {len(data)} example cannot be compared; use at least 2, better thousands")
     began = time.perf_counter()
+    _check(similarity, data)
     pairs = pairs_of(spec, a, b)
     indices, views, _ = compare(spec, module, pairs, data, similarity, batch_size, progress)
     groups = [_figures(spec, group, views, indices) for group in spec.groups]
@@ -96,6 +91,15 @@ def match_activations(
         examples=len(data),
         seconds=time.perf_counter() - began,
     )
+
+
+def _check(similarity: str, data: Split) -> None:
+    if similarity not in SIMILARITIES:
+        raise OptionError(
+            f"similarity {similarity!r} is unknown; choose {', '.join(SIMILARITIES[:-1])} or {SIMILARITIES[-1]}"
+        )
+    if len(data) < 2:
+        raise DataError(f"activations of {len(data)} example cannot be compared; use at least 2, better thousands")
 
 
 class View(NamedTuple):

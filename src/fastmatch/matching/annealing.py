@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -104,14 +106,13 @@ def anneal(
     """Anneal the permutations of all networks together (Entezari et al. 2022, algorithm 1, section 4.2, appendix A.4).
 
     Every step proposes a swap of two random units in every layer of every network. It is taken if it does not raise the
-    energy, or with probability ``exp(-rise / T)``; T falls geometrically, and the best state seen is the result. The
-    temperatures are read off the energies: T begins at half of the
-    typical change that a proposal makes at the start and ends at a hundredth of that; ``notes`` name them. What is
-    reached depends little on them (a tenth or three times as hot ends within what seeds differ by).
+    energy, or with probability ``exp(-rise / T)``; T falls geometrically, and the best state seen is the result. T
+    begins at half of the typical change that a proposal makes at the start and ends at a hundredth of that; ``notes``
+    name both. What is reached depends little on them.
 
-    Proposals are drawn in order, whatever becomes of them, so that those to come can be evaluated together until one is
-    taken: this is the same chain. In plain multilayer perceptrons only what a swap changes is computed; other networks
-    are evaluated in full, with BatchNorm statistics of their own on ``data``, and take a thousand times longer.
+    Proposals to come are evaluated together until one is taken: this is the same chain. In plain multilayer perceptrons
+    only what a swap changes is computed; other networks are evaluated in full, with BatchNorm statistics of their own
+    on ``data``, and take far longer.
 
     Parameters
     ----------
@@ -121,29 +122,25 @@ def anneal(
         Training examples, all of which every step looks at.
     objective
         ``"error"``: 0-1 error of the average of all networks, as a fraction (SA2); ``"barrier"``: the mean barrier of
-        the loss over all pairs in nats (SA1, equation 1), at as many points as there are pairs and alphas between them.
+        the loss over all pairs in nats (SA1, equation 1).
     moves
-        ``"layers"`` as published. ``"single"`` proposes one swap, in one layer of one network: in deep networks, where
-        one of several swaps at once is nearly always a bad one, more of them are accepted.
+        ``"layers"`` as published. ``"single"`` proposes one swap, in one layer of one network: more are accepted in
+        deep networks.
     steps
         Number of proposals. 50,000 (the most that was published) if None, 1000 for networks evaluated in full.
     alphas
         Points of a barrier, ends included.
-    seed
-        Seeds proposals and acceptance.
     start
         A permutation for each network to begin with. The identities if None.
     progress
-        Called with (steps done, steps).
+        Called with (steps done, steps), and with 0 while the temperatures are looked for.
 
     Raises
     ------
     OptionError
         Fewer than two networks, fewer than 1 step, or an unknown objective or kind of moves.
-    PermutationError
-        A network does not fit the spec or holds NaN, or a start is of another network.
-    DataError
-        Examples or labels do not fit the network.
+    PermutationError, DataError
+        A network does not fit the spec or holds NaN, or a start does not; examples or labels do not fit the network.
     """
     moving = list(range(len(networks)))
     found = _search(spec, module, networks, data, moving, objective, moves, steps, alphas, seed, start, progress)
@@ -193,13 +190,16 @@ def _search(
     streams = np.random.SeedSequence(seed).spawn(3)
     proposals, chances, sample = (np.random.default_rng(stream) for stream in streams)
     present = float(energy.of(engine.start(begin)[None])[0])
-    some = next(_proposals(spec, len(networks), moving, moves, sample))[:_SAMPLE]
-    hot, cold = _temperatures(_energies(engine, energy, some), present, len(data))
+    some = next(_proposals(spec, len(networks), moving, moves, sample))[: min(_SAMPLE, steps)]
     drawn = _proposals(spec, len(networks), moving, moves, proposals)
-    temperatures = hot * (cold / hot) ** (np.arange(1, steps + 1) / steps)
-    best, status = _walk(spec, engine, energy, begin, present, drawn, chances, temperatures, progress)
+    best, status, note = begin, "stopped", "stopped before the first step"
+    with suppress(Stop):
+        tick = None if progress is None else partial(progress, 0, steps)
+        hot, cold = _temperatures(_energies(engine, energy, some, tick), present, len(data))
+        temperatures = hot * (cold / hot) ** (np.arange(1, steps + 1) / steps)
+        note = f"{steps} steps, temperature {hot:.3g} to {cold:.3g}"
+        best, status = _walk(spec, engine, energy, begin, present, drawn, chances, temperatures, progress)
     after = float(energy.of(judge.start(best)[None])[0])
-    note = f"{steps} steps, temperature {hot:.3g} to {cold:.3g}"
     return _Found(best, (note,), status, time.perf_counter() - began, before, after)
 
 
@@ -242,9 +242,14 @@ def _walk(
     return best, "all steps"
 
 
-def _energies(engine: Swaps, energy: Energy, swaps: np.ndarray) -> np.ndarray:
-    parts = range(0, len(swaps), engine.most)
-    return np.concatenate([energy.of(engine.values(swaps[part : part + engine.most])) for part in parts])
+def _energies(engine: Swaps, energy: Energy, swaps: np.ndarray, tick: Callable[[], None] | None) -> np.ndarray:
+    """Energies of candidates; ``tick`` is called after each batch."""
+    found = []
+    for part in range(0, len(swaps), engine.most):
+        found.append(energy.of(engine.values(swaps[part : part + engine.most])))
+        if tick is not None:
+            tick()
+    return np.concatenate(found)
 
 
 def _temperatures(energies: np.ndarray, present: float, examples: int) -> tuple[float, float]:

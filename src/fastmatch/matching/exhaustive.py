@@ -15,16 +15,16 @@ from fastmatch.data import Split
 from fastmatch.errors import OptionError
 from fastmatch.interpolation.chain import find_chain
 from fastmatch.interpolation.chain_orders import order_losses
-from fastmatch.interpolation.swaps import swaps_of
+from fastmatch.interpolation.swaps import Swaps, swaps_of
 from fastmatch.matching.energy import Energy, energy_of
 from fastmatch.matching.match import Match, bare_groups
-from fastmatch.matching.several import require_finite
+from fastmatch.matching.several import pairs_of, require_finite
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Indices, PermutationSpec
 
 MOST = 1_000_000
 ALPHAS = 25
-_ROUNDING = 1e-6  # Of losses that are added up in other orders, relative to losses of 1.
+_ROUNDING = 1e-6  # Of losses that are added up in other orders, relative to the largest, or to 1.
 State = Mapping[str, Tensor]
 
 
@@ -42,10 +42,9 @@ def match_exhaustive(
 ) -> Match:
     """Try all permutations of b: the exact minimum of the barrier of the loss, on these examples and alphas.
 
-    The barrier is that of :func:`fastmatch.barrier` (``linear``, Entezari et al. 2022, equation 1), on the training
-    examples given. It is at least the rise at any one alpha: all permutations are evaluated in the middle, and on the
-    whole line in the order of what that gave, until the next rise is no lower than the lowest barrier. Of equal ones
-    the first is kept. A planted permutation is found, unless another has no barrier either.
+    The barrier is that of :func:`fastmatch.barrier` (``linear``, Entezari et al. 2022, equation 1). It is at least the
+    rise at any one alpha: all permutations are evaluated in the middle, and on the whole line in the order of what that
+    gave, until none can be lower. A planted permutation is found, unless another has no barrier either.
 
     Parameters
     ----------
@@ -64,38 +63,19 @@ def match_exhaustive(
     ------
     OptionError
         More than a million permutations (9 units of one layer have 362,880), or fewer than three alphas.
-    PermutationError
-        A network does not fit the spec or holds NaN.
-    DataError
-        Examples or labels do not fit the network.
+    PermutationError, DataError
+        A network does not fit the spec or holds NaN; examples or labels do not fit the network.
     """
     began = time.perf_counter()
-    count = math.prod(math.factorial(group.size) ** math.prod(spec.shape(group)[:-1]) for group in spec.groups)
-    if count > MOST:
-        raise OptionError(
-            f"the network has {float(count):.3g} permutations, exhaustive search takes at most {MOST}; "
-            "use --method annealing_barrier"
-        )
+    count = _count(spec)
+    [(a, b)] = pairs_of(spec, a, b)
+    require_finite(a, "network a")
+    require_finite(b, "network b")
     networks = [a, b]
-    for name, network in (("network a", a), ("network b", b)):
-        spec.check_state(network, name)
-        require_finite(network, name)
     energy = energy_of("barrier", module, networks, data, alphas)
     whole = swaps_of(spec, module, networks, energy.rows, data, energy.quantity)
-
-    def barrier(indices: Indices) -> float:
-        return float(energy.of(whole.start([spec.identity(), indices])[None])[0])
-
-    candidates, bounds = _middle(spec, module, networks, data, energy, count, progress)
-    best, lowest, tried = spec.identity(), barrier(spec.identity()), 0
-    before = lowest
-    for number in np.argsort(bounds, kind="stable").tolist():
-        if max(bounds[number] - _ROUNDING, 0.0) >= lowest:
-            break
-        indices = _unpacked(spec, candidates[number])
-        found, tried = barrier(indices), tried + 1
-        if found < lowest:
-            best, lowest = indices, found
+    candidates, losses = _middle(spec, module, networks, data, energy, count, progress)
+    best, before, lowest, tried = _lowest(spec, whole, energy, candidates, losses)
     return Match(
         permutation=Permutation(spec, best),
         method="exhaustive",
@@ -113,6 +93,47 @@ def match_exhaustive(
     )
 
 
+def _count(spec: PermutationSpec) -> int:
+    """Number of permutations; OptionError if they are too many."""
+    count = math.prod(math.factorial(group.size) ** math.prod(spec.shape(group)[:-1]) for group in spec.groups)
+    if count > MOST:
+        raise OptionError(
+            f"the network has more than {MOST:,} permutations, the most that exhaustive search takes; "
+            "use --method annealing_barrier"
+        )
+    return count
+
+
+def _lowest(
+    spec: PermutationSpec, whole: Swaps, energy: Energy, candidates: np.ndarray, losses: np.ndarray
+) -> tuple[Indices, float, float, int]:
+    """The permutation with the lowest barrier, that of the identity, its own, and how many were tried on the line.
+
+    ``losses`` are those of the candidates in the middle. Of equal barriers the first is kept.
+    """
+
+    def barrier(indices: Indices) -> float:
+        return float(energy.of(whole.start([spec.identity(), indices])[None])[0])
+
+    slack = _ROUNDING * losses[np.isfinite(losses)].max(initial=1.0)
+    bounds = losses - energy.lines[_middle_of(energy)] - slack
+    best, tried = spec.identity(), 0
+    before = lowest = barrier(best)
+    for number in np.argsort(bounds, kind="stable").tolist():
+        if max(bounds[number], 0.0) >= lowest:
+            break
+        indices = _unpacked(spec, candidates[number])
+        found, tried = barrier(indices), tried + 1
+        if found < lowest:
+            best, lowest = indices, found
+    return best, before, lowest, tried
+
+
+def _middle_of(energy: Energy) -> int:
+    """Number of the point in the middle of the line."""
+    return len(energy.rows) // 2
+
+
 def _middle(
     spec: PermutationSpec,
     module: nn.Module,
@@ -122,14 +143,14 @@ def _middle(
     count: int,
     progress: Callable[[int, int], None] | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All permutations, index arrays one after the other, shape [count, places], and their rise in the middle."""
-    at = len(energy.rows) // 2
+    """All permutations, index arrays one after the other, shape [count, places], and their losses in the middle."""
+    at = _middle_of(energy)
     chain = find_chain(module, spec, networks[0], data.inputs[:5]) if len(spec.groups) == 1 else None
     if chain is not None and len(chain.layers) == 2:
         candidates, losses = order_losses(chain, networks, energy.rows[at], data)
         if progress is not None:
             progress(count, count)
-        return candidates, losses - energy.lines[at]
+        return candidates, losses
     engine = swaps_of(spec, module, networks, energy.rows[at : at + 1], data, energy.quantity)
     candidates = np.array(list(_all(spec))).reshape(count, -1)
     losses = np.empty(count)
@@ -137,7 +158,7 @@ def _middle(
         losses[number] = engine.start([spec.identity(), _unpacked(spec, candidate)])[0]
         if progress is not None and (number + 1) % 100 in (0, count % 100):
             progress(number + 1, count)
-    return candidates, losses - energy.lines[at]
+    return candidates, losses
 
 
 def _all(spec: PermutationSpec) -> Iterator[list[int]]:

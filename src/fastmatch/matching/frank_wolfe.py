@@ -20,7 +20,7 @@ from fastmatch.matching.relaxed import Objective, Soft, blend, held_note, soft_g
 from fastmatch.matching.several import State, pairs_of
 from fastmatch.matching.weights import similarity_budget
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import PermutationSpec
+from fastmatch.symmetry import PermutationSpec, wide
 
 STEPS = 200
 _GAP = 1e-5  # Of the objective: the most that a step can gain to first order is below it when the search ends.
@@ -78,7 +78,7 @@ def match_frank_wolfe(
         if value < 1:
             raise OptionError(f"{name} must be at least 1, received {value}")
     began = time.perf_counter()
-    pairs_of(spec, a, b)
+    [(a, b)] = pairs_of(spec, a, b)
     problem = Problem(spec, a, b)
     before = finite_products(problem)
     first = start_indices(spec, start)
@@ -104,8 +104,7 @@ class _Ascent:
     def __init__(self, problem: Problem, first: dict[str, np.ndarray]) -> None:
         spec = problem.spec
         self._groups = soft_groups(spec)
-        like = next((problem.b[group.occurrences[0].tensor] for group in self._groups), torch.zeros(()))
-        like = like.new_zeros((), dtype=torch.promote_types(like.dtype, torch.float32))
+        like = next((wide(problem.b[spec.matched(group)[0].tensor]) for group in self._groups), torch.zeros(()))
         self.start = vertices(first, {group.name: like for group in self._groups})
         held = {name: index for name, index in first.items() if name not in self.start}
         self._objective = Objective(spec, problem.a, spec.permute(problem.b, held), self.start)

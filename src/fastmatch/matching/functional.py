@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fastmatch.data import Split
-from fastmatch.errors import DataError, OptionError, PermutationError, SymmetryError
+from fastmatch.errors import DataError, OptionError, SymmetryError
 from fastmatch.matching.activations import columns_of, solve_groups
 from fastmatch.matching.joint import insides
 from fastmatch.matching.match import GroupMatch, Match
+from fastmatch.matching.several import pairs_of, require_finite
 from fastmatch.matching.writers import BATCH_SIZE, State, Writer, find_writers, second_moments
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Group, Indices, PermutationSpec, float_type
@@ -81,7 +82,10 @@ def match_functional(
     equation 2.
     """
     began = time.perf_counter()
-    _check(spec, a, b, data, assignment)
+    [(a, b)] = pairs_of(spec, a, b)
+    require_finite(a, "network a")
+    require_finite(b, "network b")
+    _check(spec, data, assignment)
     writers, runner = find_writers(module, next(iter(data.batches(BATCH_SIZE)))[0].to(float_type(module.state_dict())))
     writers = [writer for writer in writers if any(_places(spec, writer))]
     moments = [second_moments(runner, writers, state, data, progress) for state in (a, b)]
@@ -254,18 +258,13 @@ def _parallel_sum(first: Tensor, second: Tensor) -> Tensor:
     return (result + result.T) / 2
 
 
-def _check(spec: PermutationSpec, a: State, b: State, data: Split, assignment: str) -> None:
+def _check(spec: PermutationSpec, data: Split, assignment: str) -> None:
     if assignment not in ("exact", "greedy"):
         raise OptionError(f"assignment {assignment!r} is unknown; choose exact or greedy")
     if assignment == "greedy" and any(insides(spec, group) for group in spec.groups):
         raise OptionError("units with units inside them, such as attention heads, are not matched greedily; use exact")
     if len(data) < 2:
         raise DataError(f"second moments of {len(data)} example say nothing; use at least 2, better thousands")
-    for side, state in (("network a", a), ("network b", b)):
-        spec.check_state(state, side)
-        for name, tensor in state.items():
-            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                raise PermutationError(f"{name!r} of {side} holds NaN or infinite weights; use other checkpoints")
 
 
 def _figures(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,11 +12,12 @@ from torch import Tensor, nn
 
 from fastmatch.data import Split
 from fastmatch.errors import OptionError
+from fastmatch.interpolation.evaluator import check_labels
 from fastmatch.matching.match import Match, Stop, bare_groups
 from fastmatch.matching.midpoint import Midpoint, hold_back
 from fastmatch.matching.mixture import State
 from fastmatch.matching.outcome import start_indices
-from fastmatch.matching.several import pairs_of
+from fastmatch.matching.several import pairs_of, require_finite
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Graph, Indices, PermutationSpec, export_graph, float_type
 
@@ -28,6 +30,15 @@ Progress = Callable[[int, int], None]
 
 class Run:
     """What such a method begins with, and how the best of its permutations is kept.
+
+    Raises
+    ------
+    OptionError
+        ``steps`` is below 1.
+    PermutationError
+        A state dict does not fit the spec or holds NaN, or ``start`` does not fit.
+    DataError
+        Too few examples, or the network has no logit for a label.
 
     Attributes
     ----------
@@ -53,12 +64,15 @@ class Run:
         if steps < 1:
             raise OptionError(f"steps must be at least 1, received {steps}")
         self.began = time.perf_counter()
-        pairs_of(spec, a, b)
+        [(a, b)] = pairs_of(spec, a, b)
+        require_finite(a, "network a")
+        require_finite(b, "network b")
         self.spec, self.module, self.a, self.b = spec, module, a, b
         self.seed, self.steps = seed, steps
         self.start = None if start is None else start_indices(spec, start)
         self.examples = len(data)
         self.fit, self.held = hold_back(data)
+        check_labels(module, a, data)
         self.judge = Midpoint(spec, module, a, b, self.held)
         self.notes: tuple[str, ...] = ()
         self._random = np.random.default_rng(seed)
@@ -83,14 +97,19 @@ class Run:
         return step % JUDGED_EVERY == 0 or step == self.steps
 
     def best(self, method: str, path: Iterator[Indices], progress: Progress | None) -> Match:
-        """The best permutation on the path, of which the start comes first, among those that are judged."""
+        """The best permutation on the path, of which the start comes first, among those that are judged.
+
+        A loss that is NaN, of a network that overflows half-way, counts as infinite.
+        """
         losses: list[float] = []
+        kept: Indices = {}
         status, done = "all steps", 0
         try:
             for done, indices in enumerate(path):
                 if self.judges(done):
-                    losses.append(self.judge.loss(indices))
-                    if losses[-1] == min(losses):
+                    loss = self.judge.loss(indices)
+                    losses.append(math.inf if math.isnan(loss) else loss)
+                    if losses.index(min(losses)) == len(losses) - 1:
                         kept = dict(indices)
                 if progress is not None and done:
                     progress(done, self.steps)

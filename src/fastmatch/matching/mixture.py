@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fastmatch.devices import full_float32
-from fastmatch.symmetry import Graph, GraphRunner, Group, PermutationSpec, float_type
+from fastmatch.symmetry import Graph, GraphRunner, Group, PermutationSpec, float_type, wide
 
 _aten = torch.ops.aten
 State = Mapping[str, Tensor]
@@ -24,13 +24,14 @@ class Mixture:
     Parameters
     ----------
     groups
-        Those whose units may move: without bases and without groups inside them.
+        Those whose units may move. :meth:`gradients` is for groups that have parameters, and neither bases nor groups
+        inside them.
     graph
         Of the network, on the device of a; it is changed.
     """
 
     def __init__(self, spec: PermutationSpec, graph: Graph, a: State, groups: Sequence[Group]) -> None:
-        self._a = {name: _wide(tensor) for name, tensor in a.items()}
+        self._a = {name: wide(tensor) for name, tensor in a.items()}
         self._places = {group.name: spec.matched(group) for group in groups}
         self.moving = list(dict.fromkeys(place.tensor for places in self._places.values() for place in places))
         self._runner = GraphRunner(_with_batch_statistics(graph), ())
@@ -62,11 +63,6 @@ class Mixture:
 
 def _mixed(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     return torch.lerp(a, b.to(a.dtype), alpha) if a.is_floating_point() else a
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or wider as it is."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32)) if tensor.is_floating_point() else tensor
 
 
 def _products(sides: Iterable[tuple[Tensor, Tensor]]) -> Tensor:

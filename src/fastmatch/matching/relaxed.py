@@ -34,7 +34,7 @@ def held_note(spec: PermutationSpec, soft: Sequence[Group], then: str) -> tuple[
     held = [group.name for group in spec.groups if group.name not in names]
     if not held:
         return ()
-    return (f"{len(held)} groups inside or around others, such as {held[0]!r}, {then}",)
+    return (f"{len(held)} groups (inside or around others, or on buffers alone), such as {held[0]!r}, {then}",)
 
 
 def vertex(index: np.ndarray, like: Tensor) -> Tensor:

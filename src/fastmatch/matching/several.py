@@ -47,6 +47,8 @@ def _name(tensor: str, number: int) -> str:
 def pairs_of(spec: PermutationSpec, a: States, b: States) -> list[tuple[State, State]]:
     """The pairs that one permutation is to line up, checked: one where each side is a state dict.
 
+    Parameters that require gradients, as modules hold them, are taken without.
+
     Raises
     ------
     OptionError
@@ -62,7 +64,14 @@ def pairs_of(spec: PermutationSpec, a: States, b: States) -> list[tuple[State, S
     for name, side in (("network a", first), ("network b", second)):
         for number, state in enumerate(side):
             spec.check_state(state, name if len(side) == 1 else f"checkpoint {number} of {name}")
-    return list(zip(first, second, strict=True))
+    return list(zip(map(_detached, first), map(_detached, second), strict=True))
+
+
+def _detached(state: State) -> State:
+    """The state dict as it is, unless its tensors require gradients."""
+    if not any(isinstance(tensor, Tensor) and tensor.requires_grad for tensor in state.values()):
+        return state
+    return {name: tensor.detach() if isinstance(tensor, Tensor) else tensor for name, tensor in state.items()}
 
 
 def side_by_side(spec: PermutationSpec, pairs: Sequence[tuple[State, State]]) -> Sides:
@@ -80,5 +89,5 @@ def side_by_side(spec: PermutationSpec, pairs: Sequence[tuple[State, State]]) ->
 def require_finite(state: State, where: str) -> None:
     """Raise PermutationError if a network holds NaN or infinite weights."""
     for name, tensor in state.items():
-        if not bool(tensor.isfinite().all()):
+        if isinstance(tensor, Tensor) and not bool(tensor.isfinite().all()):
             raise PermutationError(f"{name!r} of {where} holds NaN or infinite weights; use other checkpoints")

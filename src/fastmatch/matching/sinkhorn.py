@@ -19,7 +19,7 @@ from fastmatch.matching.mixture import Mixture
 from fastmatch.matching.relaxed import State, held_note, soft_groups, soft_permute
 from fastmatch.matching.sinkhorn_operator import sinkhorn, starting_score
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import Indices, PermutationSpec
+from fastmatch.symmetry import Indices, PermutationSpec, wide
 
 RATE = 0.3  # Of Adam on the scores; falls linearly to nothing.
 SHARE = 0.65  # Of every row that lies on the start at first: less blurs deep networks, more is hard to move.
@@ -43,35 +43,21 @@ def match_sinkhorn(
 
     Every group has a matrix of scores; Sinkhorn's operator makes it doubly stochastic, and b's units are averaged by
     that. Adam lowers the cross-entropy of ``(1 - alpha) a + alpha P b`` on batches, BatchNorm taking their statistics.
-    Now and then the matrices are rounded to the nearest permutations, and these judged by the loss half-way on examples
-    that are held back; the best is kept, the start among them. A planted permutation is where activation matching
-    starts. Groups inside others, and those around them (heads and their coordinates), keep the order of the start.
+    The nearest permutations are judged, the best is kept, and the arguments are, as in :func:`match_straight_through`;
+    a planted permutation is where activation matching starts. Groups inside others, those around them (heads and their
+    coordinates), and those on buffers alone keep the order of the start.
 
     Parameters
     ----------
-    a, b
-        State dicts of ``module``. b is aligned to a.
-    data
-        Training examples with labels; some are held back.
     loss
         ``"midpoint"``: alpha is 1/2; ``"random"``: uniform in [0, 1], anew at every step.
-    seed
-        Seeds the order of the examples and alpha.
-    start
-        Permutation to begin with; that of activation matching if None.
-    steps
-        Gradients to take.
-    progress
-        Called with (steps done, steps).
 
     Raises
     ------
     OptionError
         ``loss`` is unknown, or ``steps`` is below 1.
-    PermutationError
-        A state dict does not fit the spec, or ``start`` does not.
-    DataError
-        Too few examples, or the network does not return logits for them.
+    PermutationError, DataError
+        As :func:`match_straight_through`.
     SymmetryError
         The network cannot be exported, or a group is nowhere observed and there is no ``start``.
 
@@ -111,14 +97,13 @@ class _Scores:
         self._spec = spec
         self.leaves: dict[str, Tensor] = {}
         for group in soft_groups(spec):
-            like = a[group.occurrences[0].tensor]
-            dtype = torch.promote_types(like.dtype, torch.float32)
-            matrix = torch.zeros(group.size, group.size, dtype=dtype, device=like.device)
-            chosen = torch.from_numpy(first[group.name]).to(like.device)
+            like = wide(a[spec.matched(group)[0].tensor])
+            matrix = like.new_zeros(group.size, group.size)
+            chosen = torch.tensor(first[group.name], device=like.device)
             matrix[torch.arange(group.size), chosen] = starting_score(group.size, SHARE)
             self.leaves[group.name] = matrix.requires_grad_()
         held = {name: index for name, index in first.items() if name not in self.leaves}
-        self._b = {name: _wide(tensor) for name, tensor in spec.permute(b, held).items()}
+        self._b = {name: tensor.to(wide(a[name]).dtype) for name, tensor in spec.permute(b, held).items()}
         self._adam = torch.optim.Adam(list(self.leaves.values())) if self.leaves else None
         self._prices: dict[str, Tensor | None] = dict.fromkeys(self.leaves)
 
@@ -150,9 +135,3 @@ class _Scores:
             matrices: Mapping[str, Tensor] = self.soft()
         answers = assignment.solve_batch([matrix.cpu().numpy() for matrix in matrices.values()])
         return {name: answer.columns for name, answer in zip(matrices, answers, strict=True)}
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """The tensor in float32, or wider as it is; without a way back."""
-    tensor = tensor.detach()
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32)) if tensor.is_floating_point() else tensor

@@ -13,13 +13,13 @@ from fastmatch import assignment
 from fastmatch.assignment import Assignment
 from fastmatch.data import Split
 from fastmatch.matching.activations import compare
-from fastmatch.matching.joint import insides
 from fastmatch.matching.learning import EXAMPLES, STEPS, Progress, Run
 from fastmatch.matching.match import Match
 from fastmatch.matching.mixture import Mixture, State
+from fastmatch.matching.relaxed import held_note, soft_groups
 from fastmatch.matching.weights import match_weights
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import Graph, Indices, PermutationSpec
+from fastmatch.symmetry import Graph, Indices, PermutationSpec, wide
 
 RATE = 0.03  # First step of a similarity, in standard deviations of its gradient; falls linearly to 0.
 MEMORY, SCALE_MEMORY = 0.9, 0.99  # Of the mean gradient, and of its mean square over a group, as in Adam.
@@ -47,7 +47,8 @@ def match_straight_through(
     begin as those of activation matching (``"summed"``). Now and then P is judged by the loss half-way on examples that
     are held back; the best is kept, the start among them. A planted permutation is where activation matching starts.
 
-    Groups that have others inside them (attention heads), and those inside, keep the order of the start.
+    Groups that have others inside them (attention heads), those inside, and those on buffers alone keep the order of
+    the start.
 
     Parameters
     ----------
@@ -69,9 +70,9 @@ def match_straight_through(
     OptionError
         ``steps`` is below 1.
     PermutationError
-        A state dict does not fit the spec, or ``start`` does not.
+        A state dict does not fit the spec or holds NaN, or ``start`` does not fit.
     DataError
-        Too few examples, or the network does not return logits for them.
+        Too few examples, or the network does not return logits for them and their labels.
     SymmetryError
         The network cannot be exported, or a group is nowhere observed.
 
@@ -123,10 +124,9 @@ def similarities(run: Run) -> Beginning:
     """Where to descend from: the start that was given, or that of activation matching."""
     spec = run.spec
     indices, views, graph = compare(spec, run.module, [(run.a, run.b)], run.fit.take(EXAMPLES), "summed")
-    plain = [group.name for group in spec.groups if not group.base and not insides(spec, group)]
-    if still := [group.name for group in spec.groups if group.name not in plain]:
-        run.notes = (f"in the order of the start: {', '.join(still)} (groups within groups)",)
-    matrices = {name: views[name].matrix for name in plain if spec.sizes[name]}
+    moving = soft_groups(spec)
+    run.notes = held_note(spec, moving, "are in the order of the start")
+    matrices = {group.name: views[group.name].matrix for group in moving}
     return Beginning(run.start or indices, matrices, graph)
 
 
@@ -195,11 +195,13 @@ class Similarities:
 def descend_in_weights(run: Run) -> Iterator[dict[str, np.ndarray]]:
     """The first projection, and that after each step of the free weights."""
     spec = run.spec
-    free = {name: run.a[name].clone() for name, layout in spec.tensors.items()}
-    mixture = Mixture(spec, run.graph(), run.a, spec.groups)
-    optimizer = torch.optim.Adam([free[name] for name in mixture.moving], lr=_WEIGHT_RATE)
+    free = {name: wide(run.a[name]).clone() for name in spec.tensors}
     found = match_weights(spec, free, run.b, seed=run.seed, start=Permutation(spec, run.start or {}))
     yield dict(found.permutation.indices)
+    if not any(spec.matched(group) for group in spec.groups):
+        return
+    mixture = Mixture(spec, run.graph(), run.a, spec.groups)
+    optimizer = torch.optim.Adam([free[name] for name in mixture.moving], lr=_WEIGHT_RATE)
     for _, inputs, labels in run.batches():
         gradients = mixture.weight_gradients(found.permutation.apply(run.b), 0.5, inputs, labels)
         for name, gradient in gradients.items():

@@ -193,6 +193,11 @@ def float_type(state: Mapping[str, Tensor]) -> torch.dtype:
     return next((tensor.dtype for tensor in state.values() if tensor.is_floating_point()), torch.float32)
 
 
+def wide(tensor: Tensor) -> Tensor:
+    """The tensor in float32, or as it is if it is wider or not floating: what networks are added up and learned in."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32)) if tensor.is_floating_point() else tensor
+
+
 class GraphRunner(fx.Interpreter):
     """Runs a graph with given weights and hands chosen intermediate values to the caller.
 
