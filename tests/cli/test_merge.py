@@ -59,7 +59,7 @@ def test_the_merged_checkpoint_can_be_used_further(folder, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a.pt", "-o", "m.pt"], "received 1 networks"),
+        (["a.pt", "-o", "m.pt"], "received one network;"),
         ([*FILES, "wide.pt", "-o", "m.pt"], "only networks of one architecture"),
         ([*FILES, "-o", "m.pt", "--weights", "0.5,0.5"], "2 weights for 3 networks"),
         ([*FILES, "-o", "m.pt", "--weights", "0.5,half,0.1"], "are not numbers"),

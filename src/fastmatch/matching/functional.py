@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from fastmatch.data import Split
-from fastmatch.errors import DataError, OptionError, PermutationError, SymmetryError
+from fastmatch.errors import DataError, OptionError, SymmetryError
 from fastmatch.matching.activations import columns_of, solve_groups
 from fastmatch.matching.joint import insides
 from fastmatch.matching.match import GroupMatch, Match
+from fastmatch.matching.several import require_finite
 from fastmatch.matching.writers import BATCH_SIZE, State, Writer, find_writers, second_moments
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Group, Indices, PermutationSpec, float_type
@@ -263,9 +264,7 @@ def _check(spec: PermutationSpec, a: State, b: State, data: Split, assignment: s
         raise DataError(f"second moments of {len(data)} example say nothing; use at least 2, better thousands")
     for side, state in (("network a", a), ("network b", b)):
         spec.check_state(state, side)
-        for name, tensor in state.items():
-            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                raise PermutationError(f"{name!r} of {side} holds NaN or infinite weights; use other checkpoints")
+        require_finite(state, side)
 
 
 def _figures(
