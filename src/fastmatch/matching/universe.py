@@ -42,8 +42,8 @@ def match_many(
     The objective is the sum of the similarities of all pairs: inner products of weights, or correlations of
     activations (Pearson, after the nonlinearity). Around every cycle of networks the permutations compose to the
     identity, whatever the reference. Permuted copies of one network come back by ``"first"`` and ``"universe"`` where
-    matching of a pair recovers a permutation; the ascent of ``"mean"`` begins with units that do not correspond, and may
-    end short of that.
+    matching of a pair recovers a permutation; the ascent of ``"mean"`` begins with units that do not correspond, and
+    may end short of that.
 
     Parameters
     ----------
