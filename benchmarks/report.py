@@ -46,4 +46,6 @@ def _flat(row: Row) -> dict[str, str]:
 
 
 def _text(value: object) -> str:
+    if value is None:
+        return "not reached"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -8,6 +8,7 @@ from fastmatch's descent, which reaches the same permutations (``agrees`` says s
 from __future__ import annotations
 
 import functools
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -86,9 +87,9 @@ def _row(spec: PermutationSpec, a: State, b: State) -> Row:
         "plain_frank_wolfe_s": frank_wolfe_seconds,
         "frank_wolfe_s": relaxed_seconds,
         "restarts_s": _median([run[1][-1] for run in ours]),
-        **{f"{key}_s": _median(values) for key, values in reached.items()},
-        "share_of_plain": _median(reached["reach_plain"]) / hundred,
-        "share_of_frank_wolfe": _median(reached["reach_frank_wolfe"]) / frank_wolfe_seconds,
+        **{f"{key}_s": _median_reached(values) for key, values in reached.items()},
+        "share_of_plain": _share(_median_reached(reached["reach_plain"]), hundred),
+        "share_of_frank_wolfe": _share(_median_reached(reached["reach_frank_wolfe"]), frank_wolfe_seconds),
         "agrees": agrees,
         "beyond_both": sum(max(run[0]) >= target for run in ours) / SEEDS,
         "runs": [{"objectives": list(found), "seconds": seconds} for found, seconds in ours],
@@ -101,6 +102,16 @@ def _goals(objectives: list[float], frank_wolfe: float) -> dict[str, float]:
 
 def _median(values: list[float]) -> float:
     return statistics.median(values)
+
+
+def _median_reached(values: list[float | None]) -> float | None:
+    """Median of times, of which those that are None come last; None where it is one of them."""
+    middle = statistics.median_high([math.inf if value is None else value for value in values])
+    return None if math.isinf(middle) else middle
+
+
+def _share(seconds: float | None, whole: float) -> float | None:
+    return None if seconds is None else seconds / whole
 
 
 def _timed(call: Callable[[], _Result]) -> tuple[_Result, float]:
@@ -122,9 +133,9 @@ def _restarts(spec: PermutationSpec, a: State, b: State, seed: int) -> tuple[tup
     return match.restarts, seconds
 
 
-def _reached(objectives: tuple[float, ...], seconds: list[float], goal: float) -> float:
-    """When the best objective reached a goal; infinite if it did not."""
-    return next((at for found, at in zip(objectives, seconds, strict=True) if found >= goal), float("inf"))
+def _reached(objectives: tuple[float, ...], seconds: list[float], goal: float) -> float | None:
+    """When the best objective reached a goal; None if it did not."""
+    return next((at for found, at in zip(objectives, seconds, strict=True) if found >= goal), None)
 
 
 def _plain_restarts(problem: Problem) -> tuple[float, bool, list[float]]:

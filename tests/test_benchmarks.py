@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import memory, run, timing, trained
+from benchmarks import memory, report, run, search, timing, trained
 
 HEAD = {"suite", "date", "commit", "dirty", "device", "cpu", "cores", "data", "versions", "rows"}
 
@@ -68,3 +68,13 @@ def test_batches_and_memory_have_their_figures(measure):
 def test_a_suite_that_is_not_there_is_refused(measure):
     with pytest.raises(SystemExit, match="unknown suite 'wieghts'"):
         measure("wieghts")
+
+
+def test_goals_that_most_searches_miss_are_not_reached(tmp_path):
+    assert search._reached((1.0, 3.0, 4.0), [0.1, 0.2, 0.3], 3.0) == 0.2
+    missed = search._reached((1.0, 2.0), [0.1, 0.2], 3.0)
+    assert search._median_reached([0.5, 0.2, missed]) == 0.5
+    row = {"case": "x", "reach_plain_s": search._median_reached([0.5, missed, missed])}
+    report.write(tmp_path / "found.json", {}, [row])
+    assert json.loads((tmp_path / "found.json").read_text(), parse_constant=pytest.fail)["rows"] == [row]
+    assert "not reached" in report.table([row])

@@ -116,6 +116,13 @@ def test_weights_that_make_no_average_are_refused(trio, data, weights, message):
         analysis.merge(trained.module(), trio, data, weights=weights)
 
 
+def test_shares_of_any_size_are_those_of_their_quotients(trio, data):
+    huge = analysis.merge(trained.module(), trio, data, method="weight", weights=[1e308, 1e308, 0])
+    assert huge.weights == (0.5, 0.5, 0)
+    assert any(tensor.count_nonzero() for tensor in huge.state.values())
+    assert analysis.merge(trained.module(), trio, data, method="weight", weights=[5e-324, 0, 0]).weights == (1, 0, 0)
+
+
 def test_a_convolutional_network_with_batchnorm_is_merged(digits):
     model = "resnet20(width=1, norm=batch, in_channels=1, size=8)"
     module = networks.build(model).eval()

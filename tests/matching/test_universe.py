@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from fastmatch import DataError, Permutation, match_activations, match_many, match_pairs, match_weights, trace
+from fastmatch import DataError, Permutation, Split, match_activations, match_many, match_pairs, match_weights, trace
 from fastmatch.errors import OptionError, PermutationError
+from fastmatch.matching import universe
+from fastmatch.matching.midpoint import hold_back
+from fastmatch.matching.synchronise import order_by_activations
 from tests.analysis import trained
 from tests.matching.test_joint import NETWORKS
 from tests.problems import assert_same_state, build, example
@@ -53,20 +56,39 @@ def test_permuted_copies_come_back(planted, digits, method, reference):
     assert joint.status == "converged"
 
 
-@pytest.mark.parametrize("network", ["mixer", "encoder"])
-@pytest.mark.parametrize("method", METHODS)
-def test_groups_with_insides_come_back(network, method):
-    create, shape = NETWORKS[network]
+@pytest.fixture(scope="module", params=["mixer", "encoder"])
+def nested(request):
+    """A network of groups inside others, of random weights, and examples for it."""
+    create, shape = NETWORKS[request.param]
     torch.manual_seed(0)
-    module = create().eval()
+    module = varied(create())
+    inputs = torch.randn(200, *shape)
+    return module, trace(module, (inputs[:2],)), Split(inputs, trained.data().train.take(200).labels)
+
+
+def varied(module):
     for parameter in module.parameters():
         parameter.data.add_(0.2 * torch.randn_like(parameter))
-    inputs = torch.randn(200, *shape)
-    spec = trace(module, (inputs[:2],))
+    return module.eval()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_groups_with_insides_come_back(nested, method):
+    module, spec, data = nested
     networks = copies(spec, module.state_dict())
-    data = trained.data().train.take(200)
-    data = type(data)(inputs, data.labels)
     assert_lined_up(match_many(spec, networks, module=module, data=data, method=method), networks)
+
+
+def test_the_objective_before_is_that_of_networks_as_they_are(nested):
+    """Of groups inside others too, which are observed when these lie in another order."""
+    module, spec, data = nested
+    networks = copies(spec, module.state_dict())[1:]
+    joint = match_many(spec, networks, module=module, data=data, method="activation", reference="first")
+    back = match_many(spec, networks[::-1], module=module, data=data, method="activation", reference="first")
+    placed = [one.apply(network) for one, network in zip(joint.permutations, networks, strict=True)]
+    again = match_many(spec, placed, module=module, data=data, method="activation", reference="first")
+    assert back.objective_before == pytest.approx(joint.objective_before, rel=1e-6)
+    assert again.objective_before == pytest.approx(joint.objective_after, rel=1e-6)
 
 
 @pytest.mark.parametrize("reference", REFERENCES)
@@ -142,13 +164,28 @@ def test_one_seed_gives_one_result(trio):
 
 
 def test_auto_takes_the_one_with_the_better_mean(trio):
-    spec, module, data = trained.spec(), trained.module(), trained.data().train
+    spec, module, data = trained.spec(), trained.module(), trained.data().train.take(600)
     joint = match_many(spec, trio, module=module, data=data)
     assert joint.method.removeprefix("auto: ") in ("weight (universe)", "activation (universe)")
     assert "loss of the mean of all networks" in joint.notes[-1]
     alone = match_many(spec, trio)
     assert alone.method == "weight (universe)"
     assert "without data" in alone.notes[0]
+
+
+def test_auto_compares_activations_on_other_examples_than_it_judges(trio, monkeypatch):
+    spec, module, data = trained.spec(), trained.module(), trained.data().train.take(600)
+    seen = []
+
+    def observe(spec, module, networks, examples, *others):
+        seen.append(examples)
+        return order_by_activations(spec, module, networks, examples, *others)
+
+    monkeypatch.setattr(universe, "order_by_activations", observe)
+    match_many(spec, trio, module=module, data=data)
+    fit, held = hold_back(data)
+    assert torch.equal(seen[0].inputs, fit.inputs)
+    assert len(fit) + len(held) == len(data)
 
 
 def test_pairs_are_matched_by_themselves_and_need_not_agree(trio):
@@ -174,7 +211,7 @@ def test_pairs_of_permuted_copies_agree(planted):
 
 def test_what_does_not_work_is_refused(trio):
     spec = trained.spec()
-    with pytest.raises(OptionError, match="at least two"):
+    with pytest.raises(OptionError, match="received one network; give at least two"):
         match_many(spec, trio[:1])
     with pytest.raises(OptionError, match="choose universe, mean or first"):
         match_many(spec, trio, reference="pairwise")

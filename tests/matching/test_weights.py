@@ -252,7 +252,7 @@ def test_bad_starts_and_weights_are_refused():
     with pytest.raises(OptionError, match="restarts must be at least 1"):
         match_weights(spec, a, b, restarts=0)
     b["linear1.weight"] = torch.full_like(b["linear1.weight"], float("nan"))
-    with pytest.raises(PermutationError, match="of network a or b holds NaN"):
+    with pytest.raises(PermutationError, match="weight' of network b holds NaN"):
         match_weights(spec, a, b)
 
 

@@ -193,11 +193,12 @@ def _figures(found: Evaluation, row: int) -> Figures:
 
 def _normalised(weights: Sequence[float] | None, networks: int) -> np.ndarray:
     if networks < 2:
-        raise OptionError(f"received {networks} networks; give at least two to merge")
+        raise OptionError(f"received {'one network' if networks else 'no networks'}; give at least two to merge")
     if weights is None:
         return np.full(networks, 1 / networks)
     if len(weights) != networks:
         raise OptionError(f"{len(weights)} weights for {networks} networks; give one for each")
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not sum(weights):
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
         raise OptionError(f"weights must be numbers from 0 on, not all 0, received {', '.join(map(str, weights))}")
-    return np.array(weights) / sum(weights)
+    shares = np.array(weights, dtype=np.float64) / max(weights)  # their sum could be infinite, or their quotients
+    return shares / shares.sum()

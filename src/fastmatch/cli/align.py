@@ -93,16 +93,13 @@ def align(
     if len(networks) > 2 or reference is not None:
         options.refuse(
             "lining up many networks",
-            similarity=similarity,
-            restarts=restarts,
-            steps=steps,
-            effort=effort,
             start=start,
             apply=aligned,
         )
         align_many(
             networks,
             method=method,
+            asked={"similarity": similarity, "restarts": restarts, "steps": steps, "effort": effort},
             reference=reference or "universe",
             seed=seed,
             model=model,

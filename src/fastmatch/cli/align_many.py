@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
 import fastmatch
+from fastmatch.cli import options
 from fastmatch.cli.inputs import check_tracing, example_inputs, find_data, find_spec, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
 from fastmatch.cli.sparse import lineage_of
 from fastmatch.devices import device_name
 from fastmatch.errors import OptionError
+from fastmatch.files import check_target
+from fastmatch.matching.universe import ManyMethod
 
 FOLDER = "alignments"
 Pair = tuple[int, int]
@@ -24,6 +28,7 @@ def align_many(
     paths: Sequence[str],
     *,
     method: str,
+    asked: Mapping[str, Any],
     reference: Literal["universe", "mean", "first", "pairwise"],
     seed: int,
     model: str | None,
@@ -38,15 +43,16 @@ def align_many(
     json_path: str | None,
 ) -> None:
     """Line all networks up with the first by one common order, or each two by themselves; certify and write each."""
-    networks = [fastmatch.load(path, model) for path in paths]
-    if len(networks) < 2:
+    if len(paths) < 2:
         raise OptionError("received one network; give at least two checkpoints to line up")
+    _check_method(method, reference, asked)
     ends = [(i, j) for j in range(len(paths)) for i in (range(j) if reference == "pairwise" else [0][:j])]
     files = {pair: str(Path(folder) / f"{name}.safetensors") for pair, name in _names(paths, ends).items()}
-    _make_folder(folder)
-    check_targets(*files.values(), json_path, inputs=[*paths, *([spec_path] if spec_path else [])])
+    _check_folder(folder)
+    inside = files.values() if Path(folder).is_dir() else ()
+    check_targets(*inside, json_path, inputs=[*paths, *([spec_path] if spec_path else [])])
     check_tracing(method, tracing)
-    fastmatch.check_options(method)
+    networks = [fastmatch.load(path, model) for path in paths]
     first = networks[0]
     optional = fastmatch.METHODS[method].needs == "weights"
     dataset = (find_data if optional else require_data)(first, data, data_dir, limit)
@@ -57,12 +63,13 @@ def align_many(
     for path, network in zip(paths, networks, strict=True):
         spec.check_state(network.state_dict, path)
     examples = dataset.train.to(device) if dataset is not None and tracing == "export" else None
-    found = _match(spec, networks, reference, method, seed, device, examples)
+    found = _match(spec, networks, reference, method, asked, seed, device, examples)
     source = dataset.name if dataset is not None else None
-    chosen = {"method": method, "reference": reference, "seed": seed, "limit": limit, "spec": spec_path}
+    chosen = {"method": method, **asked, "reference": reference, "seed": seed, "limit": limit, "spec": spec_path}
     chosen |= {"freeze": list(freeze), "tracing": tracing}
     about = {"model": first.model, "data": source, "options": chosen}
-    results = _certify(spec, networks, found, files, inputs, about)
+    results = _certify(spec, networks, found, files, inputs)
+    _save(networks, found, files, results, about)
     _write(json_path, found, paths, files, results, seed, device)
     _report(found, paths, files, results, f"{source} examples" if source else "random inputs", device)
 
@@ -71,21 +78,38 @@ def _certify(
     spec: fastmatch.PermutationSpec,
     networks: Sequence[fastmatch.Checkpoint],
     found: fastmatch.JointMatch | fastmatch.PairwiseMatch,
-    files: Mapping[Pair, str],
+    pairs: Iterable[Pair],
     inputs: tuple[torch.Tensor, ...],
-    about: Mapping[str, Any],
 ) -> dict[Pair, dict[str, Any]]:
-    """Certify every alignment, write it, and return what its file says of the match."""
+    """Certify every alignment, and return what its file says of the match."""
     results = {}
-    for pair, path in files.items():
+    for pair in pairs:
         network, permutation = networks[pair[1]], found.between(*pair)
         certificate = fastmatch.certify(spec, network.module, network.state_dict, permutation.indices, inputs)
         certificate.require(f"the alignment of {network.path}")
         match = found.matches[pair] if isinstance(found, fastmatch.PairwiseMatch) else found
         results[pair] = {**match.to_json(), "certificate": certificate.to_json()}
-        sides = {side: origin(networks[number], path) for side, number in zip("ab", pair, strict=True)}
-        fastmatch.Permutation(spec, permutation.indices, {**sides, **about, "match": results[pair]}).save(path)
     return results
+
+
+def _save(
+    networks: Sequence[fastmatch.Checkpoint],
+    found: fastmatch.JointMatch | fastmatch.PairwiseMatch,
+    files: Mapping[Pair, str],
+    results: Mapping[Pair, Mapping[str, Any]],
+    about: Mapping[str, Any],
+) -> None:
+    """Write every alignment, all of them certified, to their folder."""
+    folder = Path(next(iter(files.values()))).parent
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise OptionError(f"cannot make the folder {folder}: {error.strerror}; choose another with -o") from error
+    for pair, path in files.items():
+        permutation = found.between(*pair)
+        sides = {side: origin(networks[number], path) for side, number in zip("ab", pair, strict=True)}
+        metadata = {**sides, **about, "match": results[pair]}
+        fastmatch.Permutation(permutation.spec, permutation.indices, metadata).save(path)
 
 
 def origin(network: fastmatch.Checkpoint, output: str) -> dict[str, str | None]:
@@ -102,13 +126,27 @@ def _names(paths: Sequence[str], pairs: Sequence[Pair]) -> dict[Pair, str]:
     return names if len(set(names.values())) == len(names) else {(i, j): f"{i}-{j}" for i, j in pairs}
 
 
-def _make_folder(folder: str) -> None:
+def _check_method(method: str, reference: str, asked: Mapping[str, Any]) -> None:
+    """Refuse methods and options that are of pairs alone, and those that do not go together."""
+    fastmatch.check_options(method, **asked)
+    if reference == "pairwise":
+        return
+    options.refuse(f"one order of many networks (--reference {reference})", **asked)
+    if method not in get_args(ManyMethod):
+        raise OptionError(
+            f"many networks are brought to one order by {', '.join(get_args(ManyMethod))}, not by {method}; to match "
+            "every two by themselves, use --reference pairwise"
+        )
+
+
+def _check_folder(folder: str) -> None:
+    """Refuse names of files, and folders that could not be made after all work."""
     if Path(folder).is_file():
         raise OptionError(f"{folder} is a file; name a folder for the alignments with -o")
-    try:
-        Path(folder).mkdir(exist_ok=True)
-    except OSError as error:
-        raise OptionError(f"cannot make the folder {folder}: {error.strerror}; choose another with -o") from error
+    if Path(folder).suffix == ".safetensors":
+        raise OptionError(f"{folder} is the name of a file; name a folder for the alignments with -o")
+    if not Path(folder).is_dir():
+        check_target(folder)
 
 
 def _match(
@@ -116,6 +154,7 @@ def _match(
     networks: Sequence[fastmatch.Checkpoint],
     reference: Literal["universe", "mean", "first", "pairwise"],
     method: Any,
+    asked: Mapping[str, Any],
     seed: int,
     device: torch.device,
     examples: fastmatch.Split | None,
@@ -124,7 +163,7 @@ def _match(
     given: Mapping[str, Any] = {"module": networks[0].module, "data": examples, "method": method, "seed": seed}
     with progress("matching") as tick:
         if reference == "pairwise":
-            return fastmatch.match_pairs(spec, states, **given, progress=tick)
+            return fastmatch.match_pairs(spec, states, **given, **asked, progress=tick)
         return fastmatch.match_many(spec, states, **given, reference=reference, progress=tick)
 
 
@@ -138,7 +177,7 @@ def _write(
     device: torch.device,
 ) -> None:
     alignments = [
-        {"pair": list(pair), "path": files[pair], "fixed_points": _fixed(found.between(*pair)), **_own(found, result)}
+        {"pair": list(pair), "path": files[pair], **_sizes(found.between(*pair)), **_own(found, result)}
         for pair, result in results.items()
     ]
     whole = found.to_json() | {"paths": list(paths), "inconsistency": found.inconsistency, "alignments": alignments}
@@ -151,8 +190,10 @@ def _own(found: fastmatch.JointMatch | fastmatch.PairwiseMatch, result: Mapping[
     return dict(result) if isinstance(found, fastmatch.PairwiseMatch) else {"certificate": result["certificate"]}
 
 
-def _fixed(permutation: fastmatch.Permutation) -> int:
-    return sum(permutation.fixed_points().values())
+def _sizes(permutation: fastmatch.Permutation) -> dict[str, int]:
+    """Number of units, and of those that stay in their place."""
+    units = sum(index.size for index in permutation.indices.values())
+    return {"units": units, "fixed_points": sum(permutation.fixed_points().values())}
 
 
 def _report(
@@ -164,15 +205,21 @@ def _report(
     device: torch.device,
 ) -> None:
     pairwise = isinstance(found, fastmatch.PairwiseMatch)
-    rows = table("alignment", "units", "fixed", *(["before", "after"] if pairwise else []), "outputs change by")
+    own = ["method", "before", "after"] if pairwise else []
+    rows = table("alignment", "units", "fixed", *own, "outputs change by")
     for pair, result in results.items():
-        permutation = found.between(*pair)
-        units = sum(index.size for index in permutation.indices.values())
-        figures = [f"{result[name]:.4g}" for name in ("objective_before", "objective_after")] if pairwise else []
+        sizes = map(str, _sizes(found.between(*pair)).values())
+        figures = [f"{result[name]:.4g}" for name in ("objective_before", "objective_after")]
         change = f"{result['certificate']['max_abs']:.1e}"
-        rows.add_row(files[pair], str(units), str(_fixed(permutation)), *figures, change)
+        rows.add_row(files[pair], *sizes, *([result["method"], *figures] if pairwise else []), change)
     console.print(rows)
-    if not isinstance(found, fastmatch.PairwiseMatch):
+    if isinstance(found, fastmatch.PairwiseMatch):
+        for pair, match in found.matches.items():
+            for note in match.notes:
+                console.print(f"{files[pair]}: {note}")
+        seconds = sum(match.seconds for match in found.matches.values())
+        console.print(f"{len(found.matches)} pairs by themselves, {seconds:.1f} s in all on {device_name(device)}")
+    else:
         console.print(
             f"{found.method} matching of {len(paths)} networks: {found.measure} of all pairs "
             f"{found.objective_before:.6g} -> {found.objective_after:.6g}, {found.status} after {found.sweeps} "
@@ -182,4 +229,5 @@ def _report(
             console.print(note)
     if len(paths) > 2:
         console.print(f"around three networks, {100 * found.inconsistency:.2f} % of the units do not come back")
-    console.print(f"every alignment certified on {inputs}; next: fastmatch barrier {next(iter(files.values()))}")
+    following = shlex.join(["fastmatch", "barrier", next(iter(files.values()))])
+    console.print(f"every alignment certified on {inputs}; next: {following}")

@@ -11,6 +11,8 @@ import torch
 import fastmatch
 from fastmatch import analysis, checkpoints
 from fastmatch.cli import options
+from fastmatch.cli.align_many import origin
+from fastmatch.cli.inputs import _label_noise as label_noise
 from fastmatch.cli.inputs import example_inputs, find_spec, move_network, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
 from fastmatch.devices import device_name
@@ -62,12 +64,16 @@ def merge(
     device: torch.device,
     json_path: str | None,
 ) -> None:
-    """Line NETWORKS up, average their weights into one, and measure it beside its parts and their ensemble."""
+    """Line NETWORKS up, average their weights into one, and measure it beside its parts and their ensemble.
+
+    Weights are averaged and written in the types of the network's own code, float32 for built-in ones.
+    """
     checkpoints.check_suffix(output)
     parts = [fastmatch.load(path, model) for path in networks]
     check_targets(output, json_path, inputs=networks)
     first = parts[0]
     dataset = require_data(first, data, data_dir, limit)
+    noise = _common_noise(parts, networks, dataset.name)
     spec = find_spec(first, example_inputs(first, dataset), None, (), "export")
     for path, part in zip(networks, parts, strict=True):
         spec.check_state(part.state_dict, path)
@@ -85,9 +91,17 @@ def merge(
             seed=seed,
             progress=tick,
         )
+    about = {
+        "parts": [origin(part, output) for part in parts],
+        "weights": list(found.weights),
+        "method": found.match.method,
+        "reference": reference,
+        "bn": bn,
+        "seed": seed,
+        "limit": limit,
+    }
+    checkpoints.write(output, found.state, _card(first, dataset, noise, about))
     origins = [{"path": path, "sha256": part.sha256} for path, part in zip(networks, parts, strict=True)]
-    about = {"parts": origins, "weights": list(found.weights), "method": found.match.method, "bn": bn}
-    checkpoints.write(output, found.state, _card(first, dataset, about))
     result = {"networks": origins, "output": output, "bn": bn, **found.to_json()}
     write_json(json_path, result, seed=seed, device=device_name(device))
     _report(found, networks, dataset, device)
@@ -101,11 +115,26 @@ def _numbers(given: str) -> list[float]:
         raise OptionError(f"--weights {given} are not numbers; write one for each network, as 0.5,0.3,0.2") from error
 
 
-def _card(first: fastmatch.Checkpoint, dataset: fastmatch.DataSet, about: Mapping[str, Any]) -> checkpoints.Card:
-    """Network and data of the merged checkpoint; it is of no run."""
+def _common_noise(parts: Sequence[fastmatch.Checkpoint], paths: Sequence[str], data: str) -> float:
+    """Label noise that all parts were trained with; OptionError where it differs."""
+    noise = [label_noise(part, data) for part in parts]
+    for path, other in zip(paths, noise, strict=True):
+        if other != noise[0]:
+            raise OptionError(
+                f"{paths[0]} was trained with label noise {noise[0]:g}, {path} with {other:g}: their training examples "
+                "differ; merge networks of the same examples"
+            )
+    return noise[0]
+
+
+def _card(
+    first: fastmatch.Checkpoint, dataset: fastmatch.DataSet, noise: float, about: Mapping[str, Any]
+) -> checkpoints.Card:
+    """Network and data of the merged checkpoint, with the label noise of these; it is of no run."""
     model = first.model if fastmatch.networks.is_builtin(first.model) else None
     data = dataset.name if fastmatch.is_builtin_data(dataset.name) else None
-    return checkpoints.Card(model=model, data=data, extra={"merged": dict(about)})
+    extra = {"merged": dict(about)} | ({"label_noise": noise} if noise else {})
+    return checkpoints.Card(model=model, data=data, extra=extra)
 
 
 def _report(found: analysis.Merge, paths: Sequence[str], dataset: fastmatch.DataSet, device: torch.device) -> None:

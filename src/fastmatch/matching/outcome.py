@@ -13,6 +13,7 @@ from fastmatch.errors import PermutationError
 from fastmatch.matching.descent import Descent
 from fastmatch.matching.match import GroupMatch, Match
 from fastmatch.matching.problem import Problem
+from fastmatch.matching.several import require_finite
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Indices, PermutationSpec
 
@@ -35,11 +36,12 @@ def start_indices(spec: PermutationSpec, start: Permutation | None) -> dict[str,
 
 
 def finite_products(problem: Problem) -> dict[str, float]:
-    """Inner products under the identity; PermutationError where weights are not finite."""
+    """Inner products under the identity; PermutationError where weights, or these, are not finite."""
     products = problem.products({})
-    for name, value in products.items():
-        if not math.isfinite(value):
-            raise PermutationError(f"{name!r} of network a or b holds NaN or infinite weights; use other checkpoints")
+    if not all(map(math.isfinite, products.values())):
+        require_finite(problem.a, "network a")
+        require_finite(problem.b, "network b")
+        raise PermutationError("the weights of network a or b are too large: their inner products are not finite")
     return products
 
 

@@ -63,6 +63,7 @@ def match_pairs(
     method: str = "auto",
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
+    **options: Any,
 ) -> PairwiseMatch:
     """Match every two networks by themselves, the later one to the earlier one.
 
@@ -73,8 +74,8 @@ def match_pairs(
     ----------
     networks
         State dicts of one architecture, at least two.
-    module, data, method, seed
-        As for :func:`fastmatch.match`.
+    module, data, method, seed, options
+        As for :func:`fastmatch.match`, of every pair.
     progress
         Called with (pairs done, pairs).
 
@@ -87,7 +88,7 @@ def match_pairs(
     pairs = list(combinations(range(len(networks)), 2))
     matches = {}
     for i, j in pairs:
-        matches[i, j] = match(Pair(spec, networks[i], networks[j], module, data), method, seed=seed)
+        matches[i, j] = match(Pair(spec, networks[i], networks[j], module, data), method, seed=seed, **options)
         if progress is not None:
             progress(len(matches), len(pairs))
     return PairwiseMatch(matches, len(networks))

@@ -36,7 +36,8 @@ def order_by_activations(
     Parameters
     ----------
     reference
-        See :func:`~fastmatch.matching.universe.match_many`.
+        See :func:`~fastmatch.matching.universe.match_many`. Groups inside others are observed after these; the best of
+        several ways is taken for each such stage by itself.
     seed
         Of the order of networks in each round.
     progress
@@ -51,7 +52,8 @@ def order_by_activations(
     while waiting:
         chosen = next_places(waiting, done)
         seen = _observe(spec, runner, place(spec, networks, indices), chosen, data, progress)
-        before += seen.total([{} for _ in networks])
+        as_they_are = _observe(spec, runner, networks, chosen, data, progress) if done else seen
+        before += as_they_are.total([{} for _ in networks])
         found = best([seen.order(way.first, way.ascends, done, seed) for way in ways(reference)])
         indices = [spec.compose(index, step) for index, step in zip(indices, found.indices, strict=True)]
         after, rounds, converged = after + found.objective, rounds + found.rounds, converged and found.converged

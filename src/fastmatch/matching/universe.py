@@ -11,12 +11,13 @@ import numpy as np
 from torch import nn
 
 from fastmatch.data import Split
-from fastmatch.errors import DataError, OptionError, PermutationError, SymmetryError
+from fastmatch.errors import DataError, OptionError, SymmetryError
 from fastmatch.interpolation import Evaluator
 from fastmatch.matching.ascent import order_by_weights, pair_sum
 from fastmatch.matching.match import JointMatch
 from fastmatch.matching.midpoint import hold_back
 from fastmatch.matching.order import Order, Reference, State
+from fastmatch.matching.several import require_finite
 from fastmatch.matching.synchronise import order_by_activations
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import PermutationSpec
@@ -40,25 +41,28 @@ def match_many(
 
     The objective is the sum of the similarities of all pairs: inner products of weights, or correlations of
     activations (Pearson, after the nonlinearity). Around every cycle of networks the permutations compose to the
-    identity, whatever the reference. Permutations of one network are recovered, exactly where they are unique, by every
-    reference.
+    identity, whatever the reference. Permuted copies of one network come back by ``"first"`` and ``"universe"`` where
+    matching of a pair recovers a permutation; the ascent of ``"mean"`` begins with units that do not correspond, and
+    may end short of that.
 
     Parameters
     ----------
     networks
-        State dicts of one architecture, at least two. With two, every reference gives the one alignment of the pair
-        that ``"first"`` gives, or for weights one with a larger objective.
+        State dicts of one architecture, at least two. With two, ``"first"`` is matching of the pair. For activations
+        the other references reach its objective, for it is that of an exact assignment (groups without others inside).
+        For weights ``"universe"`` is at least as good, while ``"mean"`` may end higher or lower.
     module, data
         The architecture and training examples to compare on; for activations.
     method
         ``"weight"``, ``"activation"``, or ``"auto"``: both, judged by the loss of the mean of all networks on training
-        examples that are held back; weights alone without data.
+        examples that activations are not compared on; weights alone without data.
     reference
         What each network is lined up with. ``"first"``: the first network, once. ``"mean"``: the mean of all others, in
         turn and in random order, from networks as they are, until none moves (Git Re-Basin's MergeMany); this raises
         the sum over all pairs with every step. ``"universe"``: the permutations with the largest sum over all pairs
         (C2M3) that such an ascent finds: from networks as they are, and from the alignment to the first, so that it is
-        at least that of both other references. (Crisostomi et al. maximise it by Frank-Wolfe.)
+        at least that of both other references; for activations only without groups inside others, which are settled
+        stage by stage. (Crisostomi et al. maximise it by Frank-Wolfe.)
     seed
         Of the orders of networks, and of groups in weight matching.
     progress
@@ -99,12 +103,11 @@ def match_many(
 def check_networks(spec: PermutationSpec, networks: Sequence[State]) -> None:
     """Raise OptionError for fewer than two networks, PermutationError for one that does not fit or is not finite."""
     if len(networks) < 2:
-        raise OptionError(f"received {len(networks)} networks; give at least two to line up")
+        counted = "one network" if networks else "no networks"
+        raise OptionError(f"received {counted}; give at least two to line up")
     for number, network in enumerate(networks):
         spec.check_state(network, f"network {number}")
-        for name, tensor in network.items():
-            if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
-                raise PermutationError(f"{name!r} of network {number} holds NaN or infinite weights; leave it out")
+        require_finite(network, f"network {number}")
 
 
 def _by_weights(
@@ -163,12 +166,12 @@ def _judged(
     if module is None or data is None:
         return replace(weights, notes=("without data: weight matching; with data, activations would be tried too",))
     began = time.perf_counter() - weights.seconds
-    held = hold_back(data).held
+    fit, held = hold_back(data)
     evaluator = Evaluator(module, {"held": held}, held)
     found = {"weight": weights}
     notes: tuple[str, ...] = ()
     try:
-        found["activation"] = _by_activations(spec, networks, module, data, reference, seed, progress)
+        found["activation"] = _by_activations(spec, networks, module, fit, reference, seed, progress)
     except SymmetryError as error:
         notes = (f"activations were not tried: {error}",)
     losses = {}
