@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import functools
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from torch import nn
 from fastmatch import METHODS, Match, Pair, Split, match, trace
 from fastmatch.errors import FastmatchError
 from fastmatch.matching.midpoint import hold_back
+from fastmatch.symmetry import graph
 
 EXAMPLES = 30
 
@@ -30,20 +34,46 @@ class Buffers(nn.Module):
         return self.last(torch.relu(torch.relu(inputs @ self.first) @ self.second))
 
 
+@pytest.fixture(autouse=True, scope="module")
+def exports():
+    """Every network is exported once for all tests: it is most of the time that they would take."""
+    known, original = {}, graph.export
+
+    def export(module, inputs, **options):
+        key = (module, *((tensor.shape, tensor.dtype) for tensor in inputs))
+
+        def run_decompositions(table):
+            if key not in known:
+                known[key] = original(module, inputs, **options).run_decompositions(table)
+            found = known[key]
+            inside = copy.deepcopy(found.graph_module)  # some methods change theirs
+            return SimpleNamespace(
+                graph_module=inside, graph_signature=found.graph_signature, constants=found.constants
+            )
+
+        return SimpleNamespace(run_decompositions=run_decompositions)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "export", export)
+        yield
+
+
 def _mlp(*widths):
     layers = [(nn.Linear(inputs, outputs), nn.ReLU()) for inputs, outputs in itertools.pairwise(widths)]
     return nn.Sequential(*itertools.chain(*layers))[:-1]
 
 
-def _pair(build):
+@functools.cache
+def _pair(kind, *widths):
     torch.manual_seed(0)
-    module, states = build().eval(), [build().state_dict() for _ in range(2)]
+    module, *others = (kind(*widths).eval() for _ in range(3))
+    states = [other.state_dict() for other in others]
     data = Split(torch.randn(EXAMPLES, 6), torch.randint(3, (EXAMPLES,)))
     return Pair(trace(module, (data.inputs[:2],)), *states, module, data)
 
 
 def _plain():
-    return _pair(lambda: _mlp(6, 4, 3))
+    return _pair(_mlp, 6, 4, 3)
 
 
 def _cast(state, dtype):
@@ -89,8 +119,8 @@ MATCHED = {
     "float32 and float64": lambda: _with_types(torch.float32, torch.float64),
     "float64 and float32": lambda: _with_types(torch.float64, torch.float32),
     "gradients": _with_gradients,
-    "no groups": lambda: _pair(lambda: _mlp(6, 3)),
-    "one unit": lambda: _pair(lambda: _mlp(6, 1, 3)),
+    "no groups": lambda: _pair(_mlp, 6, 3),
+    "one unit": lambda: _pair(_mlp, 6, 1, 3),
 }
 REFUSED = {
     "a negative label": lambda: _with_a_label(-1),
@@ -110,9 +140,10 @@ def _outcome(method, pair):
     try:
         return _run(method, pair)
     except FastmatchError as error:
-        assert str(error)
-        assert "\n" not in str(error)
-        return error
+        found = error
+    assert str(found)
+    assert "\n" not in str(found)
+    return found
 
 
 def _check(found, pair):

@@ -24,8 +24,8 @@ def order_losses(
     """Losses of ``row[0] * a + row[1] * P b`` for every order P of the hidden units of b.
 
     Unit j of b in place i contributes to the logits whatever the others do. The contributions of all pairs (i, j) are
-    computed once, in float32 or wider; sums over the first half of the places and over the second are shared by all orders that
-    have one of them, so that an order costs one addition and the losses.
+    computed once, in float32 or wider; sums over the first half of the places and over the second are shared by all
+    orders that have one of them, so that an order costs one addition and the losses.
 
     Parameters
     ----------
