@@ -44,7 +44,7 @@ def match_exhaustive(
 
     The barrier is that of :func:`fastmatch.barrier` (``linear``, Entezari et al. 2022, equation 1). It is at least the
     rise at any one alpha: all permutations are evaluated in the middle, and on the whole line in the order of what that
-    gave, until none can be lower. A planted permutation is found, unless another has no barrier either.
+    gave, until none can be lower. Nothing is random. A planted permutation is found, unless another has no barrier.
 
     Parameters
     ----------
@@ -54,8 +54,6 @@ def match_exhaustive(
         Training examples, all of which are looked at.
     alphas
         Points of the line, ends included.
-    seed
-        Written down; nothing is random.
     progress
         Called with (permutations done in the middle, permutations).
 
