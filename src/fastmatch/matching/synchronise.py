@@ -36,8 +36,8 @@ def order_by_activations(
     Parameters
     ----------
     reference
-        See :func:`~fastmatch.matching.universe.match_many`. Groups inside others are observed after these; the best of
-        several ways is taken for each such stage by itself.
+        See :func:`~fastmatch.matching.universe.match_many`. The best of several ways is taken for each stage by
+        itself: groups whose samples others reorder are observed once these are lined up.
     seed
         Of the order of networks in each round.
     progress

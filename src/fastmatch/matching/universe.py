@@ -49,7 +49,7 @@ def match_many(
     ----------
     networks
         State dicts of one architecture, at least two. With two, ``"first"`` is matching of the pair. For activations
-        the other references reach its objective, for it is that of an exact assignment (groups without others inside).
+        the other references reach its objective, for it is that of an exact assignment.
         For weights ``"universe"`` is at least as good, while ``"mean"`` may end higher or lower.
     module, data
         The architecture and training examples to compare on; for activations.
@@ -61,8 +61,9 @@ def match_many(
         turn and in random order, from networks as they are, until none moves (Git Re-Basin's MergeMany); this raises
         the sum over all pairs with every step. ``"universe"``: the permutations with the largest sum over all pairs
         (C2M3) that such an ascent finds: from networks as they are, and from the alignment to the first, so that it is
-        at least that of both other references; for activations only without groups inside others, which are settled
-        stage by stage. (Crisostomi et al. maximise it by Frank-Wolfe.)
+        at least that of both other references. For activations that is said of groups that are compared at once; units
+        whose samples another group reorders (layers over tokens) follow in a stage of their own. (Crisostomi et al.
+        maximise it by Frank-Wolfe.)
     seed
         Of the orders of networks, and of groups in weight matching.
     progress
