@@ -38,12 +38,12 @@ def require_data(
             f"{network.path} takes batches of {network.fixed_batch} only; to use data, export it with a dynamic batch "
             "size (dynamic_shapes=({0: torch.export.Dim.AUTO},)); without --data it can be aligned by weights"
         )
-    dataset = load(name, limit=limit, data_dir=data_dir, label_noise=_label_noise(network, name))
+    dataset = load(name, limit=limit, data_dir=data_dir, label_noise=label_noise(network, name))
     fastmatch.check_fit(network.module, dataset)
     return dataset
 
 
-def _label_noise(network: fastmatch.Checkpoint, data: str) -> float:
+def label_noise(network: fastmatch.Checkpoint, data: str) -> float:
     """Label noise that the network was trained with: its training examples are those with the noise."""
     noise = network.card.extra.get("label_noise") if network.card and network.card.data == data else None
     return float(noise) if isinstance(noise, int | float) else 0.0
