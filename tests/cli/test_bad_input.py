@@ -201,7 +201,7 @@ CASES = {
     "too large a seed": (None, ["train", MODEL, "--data", "digits", "--seed", "9" * 30], "--seed"),
     "unknown option": (None, [*ALIGN, "--methods", "weight"], "--methods"),
     "unknown method": (None, [*ALIGN, "--method", "magic"], "magic"),
-    "missing argument": (None, ["align", "a.pt"], "Missing argument"),
+    "missing argument": (None, ["align", "a.pt"], "at least two checkpoints"),
     "output folder missing": (None, [*ALIGN, "-o", "none/x.safetensors"], "no folder none"),
     "output is a folder": (lambda: Path("out").mkdir(), [*ALIGN, "-o", "out"], "is a folder"),
     "output is the checkpoint": (None, [*ALIGN, "--apply", "b.pt"], "is an input"),

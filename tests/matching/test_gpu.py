@@ -48,6 +48,6 @@ def test_weights_are_matched_as_by_the_reference(planted, launches):
 
 def test_activations_are_matched_as_by_the_reference(planted, launches, digits, device):
     module, spec, a, b, expected = planted
-    match = match_activations(spec, module, a, b, digits.train.take(60).to(device))
+    match = match_activations(spec, module, a, b, digits.train.take(60).to(device), similarity="pearson")
     assert match.permutation == expected
     assert launches.count("moments") == len(spec.groups)

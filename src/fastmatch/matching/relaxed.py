@@ -40,7 +40,7 @@ def held_note(spec: PermutationSpec, soft: Sequence[Group], then: str) -> tuple[
 def vertex(index: np.ndarray, like: Tensor) -> Tensor:
     """Matrix of a permutation: one at ``[i, index[i]]``; on the device and of the type of ``like``."""
     matrix = torch.zeros(len(index), len(index), dtype=like.dtype, device=like.device)
-    matrix[torch.arange(len(index)), torch.from_numpy(index)] = 1
+    matrix[torch.arange(len(index)), torch.tensor(index)] = 1
     return matrix
 
 

@@ -15,7 +15,7 @@ from fastmatch.matching.order import Order, Reference, State, ascend, best, mean
 from fastmatch.matching.ties import settle_ties
 from fastmatch.symmetry import GraphRunner, Indices, PermutationSpec, float_type
 
-SIMILARITY: Similarity = "pearson"
+SIMILARITY: Similarity = "summed"
 _TOLERANCE = 1e-9  # Of the units of all groups: a gain below it is rounding of their correlations.
 
 
