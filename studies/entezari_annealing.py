@@ -142,7 +142,7 @@ def scaling(report: study.Report, tasks: dict[int, Task], examples: int, counts:
     panels = [
         plots.Panel(
             x=range(len(counts)),
-            curves={f"width {width}": values for width, values in curves.items()},
+            curves=curves,
             xlabel="steps",
             ylabel=label,
             ticks=[f"{steps:,}" for steps in counts],
