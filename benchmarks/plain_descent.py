@@ -55,9 +55,12 @@ def _units(tensor: Tensor, axis: int, size: int) -> Tensor:
     return tensor.movedim(axis, 0).reshape(size, -1)
 
 
-def descend(run: Run, start: Indices, matrices: Indices, *, batch: int, every: int) -> tuple[Indices, float]:
+def descend(
+    run: Run, start: Indices, matrices: Indices, *, steps: int, batch: int, every: int, held: int
+) -> tuple[Indices, float]:
     """Best index arrays and their loss half-way; all in one loop, LAPs by scipy, one network after the other."""
-    spec, module, a, b, fit, held = run.spec, run.module, run.a, run.b, run.fit, run.held
+    spec, module, a, b = run.spec, run.module, run.a, run.b
+    judged, fit = run.fit.take(held), Split(run.fit.inputs[held:], run.fit.labels[held:])
     modes = [(child, child.training) for child in module.modules()]
     module.train()  # BatchNorm by the statistics of the batch; these networks have no dropout
     generator = np.random.default_rng(run.seed)
@@ -65,8 +68,8 @@ def descend(run: Run, start: Indices, matrices: Indices, *, batch: int, every: i
     similarity = {name: matrix.copy() for name, matrix in matrices.items()}
     mean = {name: np.zeros_like(matrix) for name, matrix in matrices.items()}
     square = dict.fromkeys(matrices, 0.0)
-    indices, kept, best = start, start, _half_way(run, start, held)
-    for step in range(run.steps):
+    indices, kept, best = start, start, _half_way(run, start, judged)
+    for step in range(steps):
         places = torch.from_numpy(order[np.arange(step * batch, (step + 1) * batch) % len(order)])
         alpha = generator.uniform(0.3, 0.7) if step % 2 else 0.5
         found = gradients(spec, module, a, b, indices, alpha, Split(fit.inputs[places], fit.labels[places]))
@@ -74,10 +77,10 @@ def descend(run: Run, start: Indices, matrices: Indices, *, batch: int, every: i
             mean[name] = MEMORY * mean[name] + (1 - MEMORY) * gradient
             square[name] = SCALE_MEMORY * square[name] + (1 - SCALE_MEMORY) * float((gradient**2).mean())
             scale = np.sqrt(square[name] / (1 - SCALE_MEMORY ** (step + 1))) * (1 - MEMORY ** (step + 1))
-            similarity[name] -= RATE * (1 - step / run.steps) * mean[name] / scale
+            similarity[name] -= RATE * (1 - step / steps) * mean[name] / scale
         indices = {name: linear_sum_assignment(matrix, maximize=True)[1] for name, matrix in similarity.items()}
-        if (step + 1) % every == 0 or step + 1 == run.steps:
-            loss = _half_way(run, indices, held)
+        if (step + 1) % every == 0 or step + 1 == steps:
+            loss = _half_way(run, indices, judged)
             if loss < best:
                 kept, best = indices, loss
     for child, mode in modes:

@@ -21,9 +21,9 @@ from fastmatch.matching.several import pairs_of, require_finite
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Graph, Indices, PermutationSpec, export_graph, float_type
 
-STEPS = 150
+STEPS = 120
 BATCH_SIZE = 32
-JUDGED_EVERY = 25  # Steps between two looks at the examples held back.
+JUDGED_EVERY = 40  # Steps between two looks at the examples held back.
 EXAMPLES = 2000  # That the start compares activations on.
 Progress = Callable[[int, int], None]
 

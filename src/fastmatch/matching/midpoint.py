@@ -13,7 +13,7 @@ from fastmatch.errors import DataError
 from fastmatch.interpolation import Evaluator
 from fastmatch.symmetry import PermutationSpec
 
-HELD = 1000
+HELD = 500
 _SHARE = 5  # Of few examples, one in five is held back.
 _SEED = 7  # Not that of subsets and orders of training: what is held back is no prefix of either.
 
@@ -26,7 +26,7 @@ class Held(NamedTuple):
 
 
 def hold_back(data: Split) -> Held:
-    """Hold back a fixed random subset: 1000 examples, or a fifth of fewer than 5000.
+    """Hold back a fixed random subset: 500 examples, or a fifth of fewer than 2500.
 
     Methods that learn from labels learn from ``fit`` and keep what is best on ``held``, so that what was learned by
     heart is not chosen.
