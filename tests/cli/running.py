@@ -4,6 +4,9 @@ import pytest
 
 from fastmatch.cli import main
 
+MODEL = "mlp(64, 16, 10)"  # Of the fixture ``folder``.
+FILES = ["a.pt", "b.pt", "c.pt"]
+
 
 def run(monkeypatch, capsys, *arguments):
     """Run the command line in this process and return what it printed."""

@@ -7,31 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 import fastmatch
-from fastmatch import checkpoints, networks
-from fastmatch.checkpoints import Card
-from fastmatch.cli import align_many, cli, main
-from tests.cli.running import run
-
-MODEL = "mlp(64, 16, 10)"
-FILES = ["a.pt", "b.pt", "c.pt"]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """Three networks, and one of another width."""
-    folder = tmp_path_factory.mktemp("trained")
-    for seed, name in enumerate(FILES):
-        train = ["train", MODEL, "--data", "digits", "--epochs", "4", "--seed", str(seed), "-o", str(folder / name)]
-        cli.main(train, standalone_mode=False)
-    checkpoints.write(folder / "wide.pt", networks.build("mlp(64, 17, 10)").state_dict(), Card(model="mlp(64, 17, 10)"))
-    return folder
-
-
-@pytest.fixture
-def folder(trained, tmp_path, monkeypatch):
-    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+from fastmatch.cli import align_many, main
+from tests.cli.running import FILES, run
 
 
 def states():

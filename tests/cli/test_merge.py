@@ -1,7 +1,6 @@
 """`fastmatch merge`: one checkpoint of several, with a card, and figures of the public function."""
 
 import json
-import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,30 +8,9 @@ import pytest
 import torch
 
 import fastmatch
-from fastmatch import checkpoints, networks
-from fastmatch.checkpoints import Card
-from fastmatch.cli import cli, main
-from tests.cli.running import run
-
-MODEL = "mlp(64, 16, 10)"
-FILES = ["a.pt", "b.pt", "c.pt"]
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    for seed, name in enumerate(FILES):
-        train = ["train", MODEL, "--data", "digits", "--epochs", "4", "--seed", str(seed), "-o", str(folder / name)]
-        cli.main(train, standalone_mode=False)
-    checkpoints.write(folder / "wide.pt", networks.build("mlp(64, 17, 10)").state_dict(), Card(model="mlp(64, 17, 10)"))
-    return folder
-
-
-@pytest.fixture
-def folder(trained, tmp_path, monkeypatch):
-    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+from fastmatch import checkpoints
+from fastmatch.cli import main
+from tests.cli.running import FILES, MODEL, run
 
 
 def test_the_merged_checkpoint_is_that_of_the_public_function(folder, monkeypatch, capsys):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import click
 import torch
@@ -11,8 +12,8 @@ import torch
 import fastmatch
 from fastmatch import checkpoints
 from fastmatch.cli import options
-from fastmatch.cli.align_many import FOLDER, align_many, origin
-from fastmatch.cli.inputs import check_tracing, example_inputs, find_data, find_spec, move_state, require_data
+from fastmatch.cli.align_many import FOLDER, align_many
+from fastmatch.cli.aligning import Request, origin, prepare
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
 from fastmatch.cli.sparse import without_lineage
 from fastmatch.devices import device_name
@@ -90,69 +91,42 @@ def align(
     With more networks, or --reference, one alignment of each of them to A is written, by which all of them line up with
     each other; or with --reference pairwise one of every two.
     """
+    asked = {"similarity": similarity, "restarts": restarts, "steps": steps, "effort": effort}
+    request = Request(method, asked, seed, model, data, data_dir, spec_path, freeze, tracing, limit, device, json_path)
     if len(networks) > 2 or reference is not None:
-        options.refuse(
-            "lining up many networks",
-            start=start,
-            apply=aligned,
-        )
-        align_many(
-            networks,
-            method=method,
-            asked={"similarity": similarity, "restarts": restarts, "steps": steps, "effort": effort},
-            reference=reference or "universe",
-            seed=seed,
-            model=model,
-            data=data,
-            data_dir=data_dir,
-            spec_path=spec_path,
-            freeze=freeze,
-            tracing=tracing,
-            limit=limit,
-            folder=output or FOLDER,
-            device=device,
-            json_path=json_path,
-        )
-        return
-    if len(networks) < 2:
+        options.refuse("lining up many networks", start=start, apply=aligned)
+        align_many(networks, request, reference or "universe", output or FOLDER)
+    elif len(networks) == 2:
+        _align_two(networks, request, start, output or options.ALIGNMENT, aligned)
+    else:
         raise OptionError("received one network; give at least two checkpoints to line up")
-    a, b = networks
-    output = output or options.ALIGNMENT
+
+
+def _align_two(paths: Sequence[str], request: Request, start: str | None, output: str, aligned: str | None) -> None:
+    """Line the second network up with the first, certify the alignment, write it, and the second in that order."""
     if aligned:
         checkpoints.check_suffix(aligned)
-    first, second = fastmatch.load(a, model), fastmatch.load(b, model)
-    check_targets(output, aligned, json_path, inputs=[path for path in (a, b, spec_path, start) if path])
-    check_tracing(method, tracing)
-    asked: dict[str, Any] = {"similarity": similarity, "restarts": restarts, "steps": steps, "effort": effort}
+    first, second = networks = [fastmatch.load(path, request.model) for path in paths]
+    inputs = [path for path in (*paths, request.spec_path, start) if path]
+    check_targets(output, aligned, request.json_path, inputs=inputs)
     begin = None if start is None else fastmatch.Permutation.load(start)
-    fastmatch.check_options(method, **asked, start=begin)
-    optional = fastmatch.METHODS[method].needs == "weights"
-    dataset = (find_data if optional else require_data)(first, data, data_dir, limit)
-    inputs = example_inputs(first, dataset)
-    spec = find_spec(first, inputs, spec_path, freeze, tracing)
-    if spec_path:
-        spec.certify(first.module, inputs).require(f"a random permutation of the groups in {spec_path}")
-    for path, network in ((a, first), (b, second)):
-        spec.check_state(network.state_dict, path)
-    left, right = (move_state(network.state_dict, device) for network in (first, second))
-    examples = dataset.train.to(device) if dataset is not None and tracing == "export" else None
-    pair = fastmatch.Pair(spec, left, right, first.module, examples)
+    fastmatch.check_options(request.method, **request.asked, start=begin)
+    given = prepare(networks, request)
+    (left, right), spec = given.states, given.spec
+    pair = fastmatch.Pair(spec, left, right, first.module, given.examples)
     with progress("matching") as tick:
-        match = fastmatch.match(pair, method, **asked, start=begin, seed=seed, progress=tick)
-    certificate = fastmatch.certify(spec, second.module, second.state_dict, match.permutation.indices, inputs)
+        match = fastmatch.match(pair, request.method, **request.asked, start=begin, seed=request.seed, progress=tick)
+    certificate = fastmatch.certify(spec, second.module, second.state_dict, match.permutation.indices, given.inputs)
     certificate.require("the alignment found")
     result = {**match.to_json(), "certificate": certificate.to_json()}
-    source = dataset.name if dataset is not None else None
-    sides = {"a": origin(first, output), "b": origin(second, output), "model": first.model, "data": source}
-    chosen = {"method": method, **asked, "start": start, "seed": seed, "limit": limit, "spec": spec_path}
-    chosen |= {"freeze": list(freeze), "tracing": tracing}
-    metadata = {**sides, "options": chosen, "match": result}
+    sides = {"a": origin(first, output), "b": origin(second, output), "model": first.model, "data": given.source}
+    metadata = {**sides, "options": request.record(start=start), "match": result}
     fastmatch.Permutation(spec, match.permutation.indices, metadata).save(output)
     if aligned:
         masks = transport(second.masks, match.permutation) if second.masks else None
         checkpoints.write(aligned, match.permutation.apply(second.state_dict), without_lineage(second.card), masks)
-    write_json(json_path, result, seed=seed, device=device_name(device))
-    _report(match, certificate, f"{source} examples" if source else "random inputs", device)
+    write_json(request.json_path, result, seed=request.seed, device=device_name(request.device))
+    _report(match, certificate, given.certified_on, request.device)
     console.print(f"wrote {output}" + (f" and {aligned}" if aligned else "") + f"; next: {_barrier_command(output)}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +11,8 @@ import torch
 
 import fastmatch
 from fastmatch.cli import options
-from fastmatch.cli.inputs import check_tracing, example_inputs, find_data, find_spec, move_state, require_data
+from fastmatch.cli.aligning import Prepared, Request, origin, prepare
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
-from fastmatch.cli.sparse import lineage_of
 from fastmatch.devices import device_name
 from fastmatch.errors import OptionError
 from fastmatch.files import check_target
@@ -22,70 +20,36 @@ from fastmatch.matching.universe import ManyMethod
 
 FOLDER = "alignments"
 Pair = tuple[int, int]
+Reference = Literal["universe", "mean", "first", "pairwise"]
+Found = fastmatch.JointMatch | fastmatch.PairwiseMatch
 
 
-def align_many(
-    paths: Sequence[str],
-    *,
-    method: str,
-    asked: Mapping[str, Any],
-    reference: Literal["universe", "mean", "first", "pairwise"],
-    seed: int,
-    model: str | None,
-    data: str | None,
-    data_dir: str | None,
-    spec_path: str | None,
-    freeze: Sequence[str],
-    tracing: Literal["export", "run"],
-    limit: int | None,
-    folder: str,
-    device: torch.device,
-    json_path: str | None,
-) -> None:
+def align_many(paths: Sequence[str], request: Request, reference: Reference, folder: str) -> None:
     """Line all networks up with the first by one common order, or each two by themselves; certify and write each."""
     if len(paths) < 2:
         raise OptionError("received one network; give at least two checkpoints to line up")
-    _check_method(method, reference, asked)
+    _check_method(request.method, reference, request.asked)
     ends = [(i, j) for j in range(len(paths)) for i in (range(j) if reference == "pairwise" else [0][:j])]
     files = {pair: str(Path(folder) / f"{name}.safetensors") for pair, name in _names(paths, ends).items()}
     _check_folder(folder)
     inside = files.values() if Path(folder).is_dir() else ()
-    check_targets(*inside, json_path, inputs=[*paths, *([spec_path] if spec_path else [])])
-    check_tracing(method, tracing)
-    networks = [fastmatch.load(path, model) for path in paths]
-    first = networks[0]
-    optional = fastmatch.METHODS[method].needs == "weights"
-    dataset = (find_data if optional else require_data)(first, data, data_dir, limit)
-    inputs = example_inputs(first, dataset)
-    spec = find_spec(first, inputs, spec_path, freeze, tracing)
-    if spec_path:
-        spec.certify(first.module, inputs).require(f"a random permutation of the groups in {spec_path}")
-    for path, network in zip(paths, networks, strict=True):
-        spec.check_state(network.state_dict, path)
-    examples = dataset.train.to(device) if dataset is not None and tracing == "export" else None
-    found = _match(spec, networks, reference, method, asked, seed, device, examples)
-    source = dataset.name if dataset is not None else None
-    chosen = {"method": method, **asked, "reference": reference, "seed": seed, "limit": limit, "spec": spec_path}
-    chosen |= {"freeze": list(freeze), "tracing": tracing}
-    about = {"model": first.model, "data": source, "options": chosen}
-    results = _certify(spec, networks, found, files, inputs)
-    _save(networks, found, files, results, about)
-    _write(json_path, found, paths, files, results, seed, device)
-    _report(found, paths, files, results, f"{source} examples" if source else "random inputs", device)
+    inputs = [*paths, *([request.spec_path] if request.spec_path else [])]
+    check_targets(*inside, request.json_path, inputs=inputs)
+    given = prepare([fastmatch.load(path, request.model) for path in paths], request)
+    found = _match(given, request, reference)
+    results = _certify(given, found, files)
+    about = {"model": given.networks[0].model, "data": given.source, "options": request.record(reference=reference)}
+    _save(given.networks, found, files, results, about)
+    _write(request, found, paths, files, results)
+    _report(found, paths, files, results, given.certified_on, request.device)
 
 
-def _certify(
-    spec: fastmatch.PermutationSpec,
-    networks: Sequence[fastmatch.Checkpoint],
-    found: fastmatch.JointMatch | fastmatch.PairwiseMatch,
-    pairs: Iterable[Pair],
-    inputs: tuple[torch.Tensor, ...],
-) -> dict[Pair, dict[str, Any]]:
+def _certify(given: Prepared, found: Found, pairs: Iterable[Pair]) -> dict[Pair, dict[str, Any]]:
     """Certify every alignment, and return what its file says of the match."""
     results = {}
     for pair in pairs:
-        network, permutation = networks[pair[1]], found.between(*pair)
-        certificate = fastmatch.certify(spec, network.module, network.state_dict, permutation.indices, inputs)
+        network, indices = given.networks[pair[1]], found.between(*pair).indices
+        certificate = fastmatch.certify(given.spec, network.module, network.state_dict, indices, given.inputs)
         certificate.require(f"the alignment of {network.path}")
         match = found.matches[pair] if isinstance(found, fastmatch.PairwiseMatch) else found
         results[pair] = {**match.to_json(), "certificate": certificate.to_json()}
@@ -94,7 +58,7 @@ def _certify(
 
 def _save(
     networks: Sequence[fastmatch.Checkpoint],
-    found: fastmatch.JointMatch | fastmatch.PairwiseMatch,
+    found: Found,
     files: Mapping[Pair, str],
     results: Mapping[Pair, Mapping[str, Any]],
     about: Mapping[str, Any],
@@ -110,12 +74,6 @@ def _save(
         sides = {side: origin(networks[number], path) for side, number in zip("ab", pair, strict=True)}
         metadata = {**sides, **about, "match": results[pair]}
         fastmatch.Permutation(permutation.spec, permutation.indices, metadata).save(path)
-
-
-def origin(network: fastmatch.Checkpoint, output: str) -> dict[str, str | None]:
-    """Path, relative to the alignment where it can be, digest, and lineage of a checkpoint."""
-    place = os.path.relpath(Path(network.path).resolve(), Path(output).resolve().parent)
-    return {"path": place, "sha256": network.sha256, "lineage": lineage_of(network.card)}
 
 
 def _names(paths: Sequence[str], pairs: Sequence[Pair]) -> dict[Pair, str]:
@@ -149,32 +107,21 @@ def _check_folder(folder: str) -> None:
         check_target(folder)
 
 
-def _match(
-    spec: fastmatch.PermutationSpec,
-    networks: Sequence[fastmatch.Checkpoint],
-    reference: Literal["universe", "mean", "first", "pairwise"],
-    method: Any,
-    asked: Mapping[str, Any],
-    seed: int,
-    device: torch.device,
-    examples: fastmatch.Split | None,
-) -> fastmatch.JointMatch | fastmatch.PairwiseMatch:
-    states = [move_state(network.state_dict, device) for network in networks]
-    given: Mapping[str, Any] = {"module": networks[0].module, "data": examples, "method": method, "seed": seed}
+def _match(given: Prepared, request: Request, reference: Reference) -> Found:
+    how: dict[str, Any] = {"module": given.networks[0].module, "data": given.examples, "method": request.method}
     with progress("matching") as tick:
+        how |= {"seed": request.seed, "progress": tick}
         if reference == "pairwise":
-            return fastmatch.match_pairs(spec, states, **given, **asked, progress=tick)
-        return fastmatch.match_many(spec, states, **given, reference=reference, progress=tick)
+            return fastmatch.match_pairs(given.spec, given.states, **how, **request.asked)
+        return fastmatch.match_many(given.spec, given.states, **how, reference=reference)
 
 
 def _write(
-    json_path: str | None,
-    found: fastmatch.JointMatch | fastmatch.PairwiseMatch,
+    request: Request,
+    found: Found,
     paths: Sequence[str],
     files: Mapping[Pair, str],
     results: Mapping[Pair, Mapping[str, Any]],
-    seed: int,
-    device: torch.device,
 ) -> None:
     alignments = [
         {"pair": list(pair), "path": files[pair], **_sizes(found.between(*pair)), **_own(found, result)}
@@ -182,10 +129,10 @@ def _write(
     ]
     whole = found.to_json() | {"paths": list(paths), "inconsistency": found.inconsistency, "alignments": alignments}
     whole.pop("pairs", None)  # they are its alignments
-    write_json(json_path, whole, seed=seed, device=device_name(device))
+    write_json(request.json_path, whole, seed=request.seed, device=device_name(request.device))
 
 
-def _own(found: fastmatch.JointMatch | fastmatch.PairwiseMatch, result: Mapping[str, Any]) -> dict[str, Any]:
+def _own(found: Found, result: Mapping[str, Any]) -> dict[str, Any]:
     """What is of one alignment alone."""
     return dict(result) if isinstance(found, fastmatch.PairwiseMatch) else {"certificate": result["certificate"]}
 
@@ -197,7 +144,7 @@ def _sizes(permutation: fastmatch.Permutation) -> dict[str, int]:
 
 
 def _report(
-    found: fastmatch.JointMatch | fastmatch.PairwiseMatch,
+    found: Found,
     paths: Sequence[str],
     files: Mapping[Pair, str],
     results: Mapping[Pair, Mapping[str, Any]],

@@ -11,7 +11,7 @@ import torch
 import fastmatch
 from fastmatch import analysis, checkpoints
 from fastmatch.cli import options
-from fastmatch.cli.align_many import origin
+from fastmatch.cli.aligning import origin
 from fastmatch.cli.inputs import example_inputs, find_spec, label_noise, move_network, move_state, require_data
 from fastmatch.cli.output import check_targets, console, progress, table, write_json
 from fastmatch.devices import device_name
