@@ -1,8 +1,7 @@
-"""The weight matching engine against the plain algorithm, and what it keeps, skips, drops and reads."""
+"""The weight matching engine against the plain algorithm, and what it keeps, skips and drops."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import weakref
@@ -12,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from fastmatch import Permutation, Stream, checkpoints, match_weights, trace
-from fastmatch.errors import CheckpointError, OptionError, PermutationError
+from fastmatch import Permutation, match_weights, trace
+from fastmatch.errors import OptionError, PermutationError
 from fastmatch.matching import descent, outcome, similarities, weights
 from fastmatch.matching.comparison import Comparison, Positions
 from fastmatch.matching.descent import Descent
@@ -287,62 +286,6 @@ def test_tensors_are_let_go_after_use(monkeypatch):
 def test_no_run_needs_more_sweeps_than_the_limit(monkeypatch):
     monkeypatch.setattr(descent, "MAX_SWEEPS", 1)
     assert match_weights(*pair(MODELS[0])).status == "sweep limit"
-
-
-def shards(folder, state):
-    names = list(state)
-    for number, half in enumerate((names[::2], names[1::2])):
-        checkpoints.write(folder / f"{number}.safetensors", {name: state[name] for name in half})
-    files = {name: f"{place % 2}.safetensors" for place, name in enumerate(names)}
-    index = folder / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": files}))
-    return index
-
-
-def test_networks_on_disk_match_as_those_in_memory(tmp_path):
-    spec, a, b = pair(MODELS[3])
-    checkpoints.write(tmp_path / "a.safetensors", a)
-    streams = Stream(tmp_path / "a.safetensors"), Stream(shards(tmp_path, b))
-    assert dict(streams[1]).keys() == b.keys()
-    assert all(torch.equal(streams[1][name], b[name]) for name in b)
-    assert match_weights(spec, *streams).permutation == match_weights(spec, a, b).permutation
-
-
-def test_streams_refuse_what_is_not_there(tmp_path):
-    index = shards(tmp_path, {"x": torch.ones(3), "y": torch.ones(2)})
-    with pytest.raises(KeyError):
-        Stream(index)["z"]
-    with pytest.raises(CheckpointError, match="no checkpoint at"):
-        Stream(tmp_path / "none.safetensors")
-    (tmp_path / "1.safetensors").write_bytes(b"cut")
-    with pytest.raises(CheckpointError, match=r"1\.safetensors is missing, truncated or no safetensors file"):
-        Stream(index)
-    for text, message in [
-        ("[]", "no index of shards"),
-        ("[" * 100_000, "no index of shards"),
-        (json.dumps({"weight_map": {"x": "../0.safetensors"}}), "not the name of a file beside it"),
-        (json.dumps({"weight_map": {"z": "0.safetensors"}}), "'z' is not in 0.safetensors"),
-    ]:
-        index.write_text(text)
-        with pytest.raises(CheckpointError, match=message):
-            Stream(index)
-
-
-def test_a_shard_that_goes_away_is_missed_in_one_line(tmp_path):
-    stream = Stream(shards(tmp_path, {"x": torch.ones(3), "y": torch.ones(2)}))
-    (tmp_path / "0.safetensors").unlink()
-    with pytest.raises(CheckpointError, match="has changed since"):
-        stream["x"]
-    assert "x" in stream
-    assert "z" not in stream
-
-
-def test_the_index_says_where_a_tensor_is(tmp_path):
-    for number in range(2):
-        checkpoints.write(tmp_path / f"{number}.safetensors", {"x": torch.full((2,), number), "y": torch.ones(1)})
-    index = tmp_path / "model.safetensors.index.json"
-    index.write_text(json.dumps({"weight_map": {"x": "0.safetensors", "y": "1.safetensors"}}))
-    assert Stream(index)["x"].tolist() == [0, 0]
 
 
 def test_matrices_go_with_the_run_that_needed_them(monkeypatch):
