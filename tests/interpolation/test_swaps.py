@@ -148,3 +148,5 @@ def test_a_chain_names_its_layers_and_groups():
     found = find_chain(module, spec, networks[0], data.inputs[:5])
     assert [layer.weight for layer in found.layers] == ["1.weight", "3.weight", "5.weight"]
     assert [layer.group for layer in found.layers] == [*(group.name for group in spec.groups), None]
+    elsewhere = find_chain(module.to("meta"), spec, networks[0], data.inputs[:5])
+    assert elsewhere.layers == found.layers

@@ -6,6 +6,7 @@ import torch
 
 from fastmatch import Permutation, match_frank_wolfe, match_weights, trace
 from fastmatch.errors import OptionError, PermutationError
+from fastmatch.matching import Stop
 from fastmatch.matching.frank_wolfe import _Ascent
 from fastmatch.matching.problem import Problem
 from fastmatch.matching.relaxed import blend, vertices
@@ -79,6 +80,16 @@ def test_random_starts_are_doubly_stochastic_and_more_of_them_are_never_worse():
     assert match.objective_after == max(match.restarts)
     assert match.restarts == match_frank_wolfe(spec, a, b, restarts=3).restarts
     assert match.restarts[:1] == match_frank_wolfe(spec, a, b).restarts
+
+
+def test_a_search_that_is_stopped_returns_its_best():
+    def impatient(done, total):
+        raise Stop
+
+    spec, a, b = pair("mlp(64, 24, 20, 10)", noise=4)
+    found = match_frank_wolfe(spec, a, b, restarts=3, progress=impatient)
+    assert len(found.restarts) == 1
+    assert found.permutation == match_frank_wolfe(spec, a, b).permutation
 
 
 def test_bad_options_and_weights_are_refused():

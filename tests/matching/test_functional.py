@@ -201,8 +201,10 @@ def test_what_it_cannot_do_is_refused(pair):
     encoder = NETWORKS["encoder"][0]().eval()
     tokens = labelled(torch.randn(20, 6, 5))
     spec = trace(encoder, (tokens.inputs[:2],))
-    with pytest.raises(OptionError, match="not matched greedily"):
-        match_functional(spec, encoder, encoder.state_dict(), encoder.state_dict(), tokens, assignment="greedy")
+    outer = {name for group in spec.groups for name in group.base}
+    for refused in (spec, spec.freeze(sorted(outer))):
+        with pytest.raises(OptionError, match="not matched greedily"):
+            match_functional(refused, encoder, encoder.state_dict(), encoder.state_dict(), tokens, assignment="greedy")
 
 
 def test_both_are_methods_that_look_at_inputs():

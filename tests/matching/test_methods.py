@@ -1,6 +1,7 @@
 """Methods by name, the one that chooses, and what they say of options they do not take."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from fastmatch import METHODS, Pair, Permutation, check_options, evaluate, match, trace, training
 from fastmatch.errors import DataError, OptionError
 from fastmatch.matching import Stop, match_weights
-from fastmatch.matching.midpoint import HELD, Midpoint, hold_back
+from fastmatch.matching.midpoint import HELD, Midpoint, hold_back, lowest
 
 MODEL = "mlp(64, 16, 16, 10)"
 
@@ -59,8 +60,20 @@ def test_auto_without_data_matches_weights(trained):
     bare = Pair(trained.spec, trained.a, trained.b)
     found = match(bare, "auto", seed=1)
     assert found.permutation == match_weights(trained.spec, trained.a, trained.b, seed=1, restarts=5).permutation
+
+
+def test_auto_refuses_before_it_begins(trained, monkeypatch):
+    monkeypatch.setattr("fastmatch.matching.auto.match_weights", None)
+    bare = Pair(trained.spec, trained.a, trained.b)
     with pytest.raises(OptionError, match="effort high descends on training examples"):
         match(bare, "auto", effort="high")
+    with pytest.raises(DataError, match="give the network and its data"):
+        match(dataclasses.replace(bare, data=trained.data), "auto")
+
+
+def test_losses_that_are_nan_are_not_the_lowest():
+    assert lowest({"first": math.nan, "second": 3.0, "third": 2.0}) == "third"
+    assert lowest({"first": 1.0, "second": math.nan}) == "first"
 
 
 def test_high_effort_goes_on_from_the_better_one(trained):

@@ -75,7 +75,7 @@ def test_heads_and_their_coordinates_stay_out():
     assert soft
     assert not any(group.base or group.name in bases for group in soft)
     assert len(soft) < len(spec.groups)
-    assert f"{len(spec.groups) - len(soft)} groups" in held_note(spec, soft, "wait")[0]
+    assert f"{len(spec.groups) - len(soft)} groups" in held_note(spec, "wait")[0]
     state = module.state_dict()
     indices = {group.name: np.random.default_rng(0).permutation(group.size) for group in soft}
     moved = soft_permute(spec, state, vertices(indices, like(spec)))
@@ -84,4 +84,4 @@ def test_heads_and_their_coordinates_stay_out():
 
 def test_networks_without_insides_have_no_note():
     spec = trace(build("mlp(64, 12, 9, 10)"), example("mlp(64, 12, 9, 10)"))
-    assert held_note(spec, soft_groups(spec), "wait") == ()
+    assert held_note(spec, "wait") == ()

@@ -10,6 +10,7 @@ import torch
 from fastmatch import DataError, Permutation, Split, match_activations, match_many, match_pairs, match_weights, trace
 from fastmatch.errors import OptionError, PermutationError
 from fastmatch.matching import activations, synchronise, universe
+from fastmatch.matching.activations import next_places
 from fastmatch.matching.midpoint import hold_back
 from fastmatch.matching.observed import find_places
 from fastmatch.matching.synchronise import order_by_activations
@@ -115,6 +116,29 @@ def test_the_objective_before_is_that_of_networks_as_they_are(nested):
     ]
     joint = match_many(spec, networks, module=module, data=data, method="activation", reference="first")
     assert joint.objective_before == pytest.approx(sum(part.objective_before for part in parts), rel=1e-6)
+
+
+@pytest.mark.parametrize("nested", ["mixer"], indirect=True)
+def test_groups_that_stay_in_order_are_lined_up_too(nested, monkeypatch):
+    """What was compared counts as lined up for the next stage, even if no network moved."""
+    module, spec, data = nested
+    stages = []
+
+    def watched(waiting, done):
+        stages.append(set(done))
+        return next_places(waiting, done)
+
+    monkeypatch.setattr(synchronise, "next_places", watched)
+    networks = [module.state_dict()] * 3
+    match_many(spec, networks, module=module, data=data, method="activation", reference="mean")
+    assert len(stages) == 2
+    assert stages[0] < stages[1]
+
+
+def test_weights_that_a_module_holds_are_taken_without_gradients(trio):
+    networks = [{name: tensor.clone().requires_grad_() for name, tensor in network.items()} for network in trio]
+    found = match_many(trained.spec(), networks, method="weight")
+    assert found.permutations == match_many(trained.spec(), trio, method="weight").permutations
 
 
 @pytest.mark.parametrize("reference", REFERENCES)

@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from fastmatch.errors import SymmetryError
 from fastmatch.interpolation.layers import arguments
-from fastmatch.symmetry import Graph, GraphRunner, export_graph, tied_names
+from fastmatch.symmetry import Graph, GraphRunner, export_at_home, tied_names
 
 _aten = torch.ops.aten
 _LAYERS = (_aten.convolution.default, _aten.linear.default)
@@ -104,9 +104,8 @@ def find_layers(module: nn.Module, inputs: Tensor) -> Layered:
     SymmetryError
         The network cannot be exported, or has no such layer.
     """
-    home = next((tensor.device for tensor in module.state_dict().values()), inputs.device)
     try:
-        graph = export_graph(module, (inputs.to(home),))
+        graph = export_at_home(module, inputs)
     except SymmetryError as error:  # what helps tracing does not help here
         raise SymmetryError(
             f"layers are read off the exported network: {str(error).partition('; trace')[0]}"
@@ -114,7 +113,7 @@ def find_layers(module: nn.Module, inputs: Tensor) -> Layered:
     layers = tuple(_Finder(graph, module).find())
     if not layers:
         raise SymmetryError("the network has no convolution or linear layer with a weight of its own to look behind")
-    return Layered(graph if inputs.device == home else graph.to(inputs.device), layers)
+    return Layered(graph, layers)
 
 
 class _Finder:

@@ -16,9 +16,7 @@ from fastmatch.errors import OptionError
 from fastmatch.interpolation import BatchNormMode, Evaluator
 from fastmatch.interpolation.evaluation import Evaluation
 from fastmatch.interpolation.forward import forward
-from fastmatch.matching import JointMatch, match_many
-from fastmatch.matching.order import Reference
-from fastmatch.matching.universe import ManyMethod
+from fastmatch.matching import JointMatch, ManyMethod, Reference, match_many
 from fastmatch.symmetry import PermutationSpec, eval_mode, trace
 
 State = Mapping[str, Tensor]

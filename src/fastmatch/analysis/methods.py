@@ -12,7 +12,8 @@ from fastmatch.data import DataSet
 from fastmatch.errors import FastmatchError, OptionError
 from fastmatch.interpolation import Barriers, barriers
 from fastmatch.interpolation.evaluator import BatchNormMode
-from fastmatch.matching import METHODS, Match, Pair, Stop, match
+from fastmatch.matching import METHODS, Match, Pair, Stop, check_options, match
+from fastmatch.matching.midpoint import lowest
 
 UNALIGNED = "unaligned"
 
@@ -48,7 +49,7 @@ class MethodComparison:
             for name, pair in self.curves.items()
             if name != UNALIGNED
         }
-        return min(heights, key=lambda name: heights[name])
+        return lowest(heights)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -84,7 +85,8 @@ def compare_methods(
         Names from :data:`fastmatch.METHODS`, in the order to run in; all of them if None.
     budget
         Seconds of matching, about. Each method may take an even share of what is left to it and those behind it, and is
-        stopped when it next reports progress; one that keeps a best permutation gives that, another is skipped.
+        stopped when it next reports progress; one that keeps a best permutation gives that, another is skipped. What a
+        method takes beyond its share is not taken from the others.
     alphas, bn
         See :func:`fastmatch.barrier`.
     progress
@@ -98,8 +100,8 @@ def compare_methods(
         As :func:`fastmatch.evaluate`.
     """
     names = list(METHODS) if methods is None else list(methods)
-    if unknown := [name for name in names if name not in METHODS]:
-        raise OptionError(f"method {unknown[0]!r} is unknown; choose from {', '.join(METHODS)}")
+    for name in names:
+        check_options(name)
     if not 0 < budget < math.inf:
         raise OptionError(f"the budget must be a positive number of seconds, received {budget}")
     matches: dict[str, Match] = {}

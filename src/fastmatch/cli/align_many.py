@@ -16,7 +16,7 @@ from fastmatch.cli.output import check_targets, console, progress, table, write_
 from fastmatch.devices import device_name
 from fastmatch.errors import OptionError
 from fastmatch.files import check_target
-from fastmatch.matching.universe import ManyMethod
+from fastmatch.matching import ManyMethod
 
 FOLDER = "alignments"
 Pair = tuple[int, int]

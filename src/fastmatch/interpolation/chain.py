@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from fastmatch.errors import SymmetryError
 from fastmatch.interpolation.layers import RESHAPES, arguments, is_layer, reads_input
-from fastmatch.symmetry import Graph, PermutationSpec, export_graph, float_type
+from fastmatch.symmetry import Graph, PermutationSpec, export_at_home, float_type
 
 _aten = torch.ops.aten
 
@@ -41,7 +41,7 @@ def find_chain(module: nn.Module, spec: PermutationSpec, state: Mapping[str, Ten
     if inputs.is_floating_point():
         inputs = inputs.to(float_type(state))
     try:
-        graph = export_graph(module, (inputs,))
+        graph = export_at_home(module, inputs)
     except SymmetryError:
         return None
     found = _read(graph)

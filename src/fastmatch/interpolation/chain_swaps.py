@@ -14,7 +14,7 @@ from fastmatch.data import Split
 from fastmatch.interpolation.chain import Chain
 from fastmatch.interpolation.chain_means import Means, Quantity
 from fastmatch.interpolation.swapped import Swapped
-from fastmatch.symmetry import Indices, PermutationSpec
+from fastmatch.symmetry import Indices, PermutationSpec, wide
 
 State = Mapping[str, Tensor]
 _REFRESH = 256  # Accepted candidates after which everything is computed anew: rounding does not add up.
@@ -86,11 +86,11 @@ class ChainSwaps:
         self._chain = chain
         self._names = [group.name for group in spec.groups]
         self._groups = [layer.group for layer in chain.layers[:-1]]
-        weights = [torch.stack([_wide(network[layer.weight]) for network in networks]) for layer in chain.layers]
+        weights = [torch.stack([wide(network[layer.weight]) for network in networks]) for layer in chain.layers]
         biases = [
             torch.zeros_like(weight[..., 0])
             if layer.bias is None
-            else torch.stack([_wide(network[layer.bias]) for network in networks])
+            else torch.stack([wide(network[layer.bias]) for network in networks])
             for layer, weight in zip(chain.layers, weights, strict=True)
         ]
         order = data.labels.argsort(stable=True)
@@ -118,7 +118,7 @@ class ChainSwaps:
         """Bytes that are kept."""
         units = [len(networks[0][layer.weight]) for layer in chain.layers]
         entries = (units[0] * len(networks) + 2 * sum(units) * points) * examples
-        return entries * _wide(networks[0][chain.layers[0].weight]).element_size()
+        return entries * wide(networks[0][chain.layers[0].weight]).element_size()
 
     @torch.no_grad()
     def start(self, indices: Sequence[Indices]) -> np.ndarray:
@@ -239,8 +239,8 @@ class ChainSwaps:
                 change = rows.with_inputs(change, columns)
             at = rows.units[:, None, :].expand(*weight.shape[:2], -1)
             shared = rows.shares(self._rows)
-            wide = at[..., None].expand(*at.shape, weight.shape[3])
-            weight = weight.scatter(2, wide, weight.gather(2, wide) + shared @ change[:, None])
+            spread = at[..., None].expand(*at.shape, weight.shape[3])
+            weight = weight.scatter(2, spread, weight.gather(2, spread) + shared @ change[:, None])
             shift = layer.biases[rows.networks, rows.second] - layer.biases[rows.networks, rows.first]
             bias = bias.scatter(2, at, bias.gather(2, at) + (shared @ shift[:, None, :, None])[..., 0])
         return weight, bias
@@ -267,8 +267,8 @@ class ChainSwaps:
         """
         count, points, _, width = weight.shape
         at = rows.units[:, None].expand(count, points, -1)
-        wide = at[..., None].expand(*at.shape, width)
-        change = weight.gather(2, wide) - layer.weight.expand(weight.shape).gather(2, wide)
+        spread = at[..., None].expand(*at.shape, width)
+        change = weight.gather(2, spread) - layer.weight.expand(weight.shape).gather(2, spread)
         if columns is not None:
             change = change.scatter(3, columns.units[:, None, None].expand(*at.shape, -1), 0.0)
         shift = bias.gather(2, at) - layer.bias.expand(bias.shape).gather(2, at)
@@ -315,11 +315,6 @@ class ChainSwaps:
 
     def _activate(self, number: int, values: Tensor) -> Tensor:
         return values if number == len(self._groups) else self._chain.activations[number](values)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """In the type that combinations have."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def _order(indices: Indices, group: str | None, units: int) -> Tensor:

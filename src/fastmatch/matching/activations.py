@@ -223,11 +223,4 @@ def _figures(
             before += float(np.trace(matrix))
             after += float(matrix[np.arange(len(matrix)), columns].sum())
             dead = views[part.name].dead if part is group else 0
-    return GroupMatch(
-        name=group.name,
-        size=group.size,
-        objective_before=before,
-        objective_after=after,
-        fixed_points=int((indices[group.name] == np.arange(group.size)).sum()),
-        dead_units=dead,
-    )
+    return GroupMatch.of(group, indices[group.name], before, after, dead)

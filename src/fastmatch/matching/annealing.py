@@ -19,7 +19,7 @@ from fastmatch.interpolation.swaps import PermutedSwaps, Swaps, swapped, swaps_o
 from fastmatch.matching.energy import Energy, Objective, energy_of
 from fastmatch.matching.match import JointMatch, Match, Stop, bare_groups
 from fastmatch.matching.outcome import start_indices
-from fastmatch.matching.several import require_finite
+from fastmatch.matching.several import networks_of
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Indices, PermutationSpec
 
@@ -176,15 +176,16 @@ def _search(
     progress: Progress | None,
 ) -> _Found:
     began = time.perf_counter()
-    _check(spec, networks, moves, steps, start)
+    networks = networks_of(spec, networks)
+    begin: Sequence[Indices] = _begin(spec, networks, moves, steps, start)
     energy = energy_of(objective, module, networks, data, alphas)
     engine = swaps_of(spec, module, networks, energy.rows, data, energy.quantity)
-    judge = PermutedSwaps(spec, module, networks, energy.rows, data, energy.quantity)
+    in_full = isinstance(engine, PermutedSwaps)
+    judge = engine if in_full else PermutedSwaps(spec, module, networks, energy.rows, data, energy.quantity)
     identity = [spec.identity() for _ in networks]
     before = float(energy.of(judge.start(identity)[None])[0])
-    begin: Sequence[Indices] = identity if start is None else [permutation.indices for permutation in start]
     if steps is None:
-        steps = STEPS_IN_FULL if isinstance(engine, PermutedSwaps) else STEPS
+        steps = STEPS_IN_FULL if in_full else STEPS
     if not spec.groups:
         return _Found(begin, ("there is no unit to swap",), "all steps", time.perf_counter() - began, before, before)
     streams = np.random.SeedSequence(seed).spawn(3)
@@ -278,25 +279,18 @@ def _proposals(
         yield np.stack([inside + first, inside + np.where(chosen, second, first)], -1)
 
 
-def _check(
+def _begin(
     spec: PermutationSpec,
     networks: Sequence[State],
     moves: Moves,
     steps: int | None,
     start: Sequence[Permutation] | None,
-) -> None:
-    if len(networks) < 2:
-        raise OptionError(f"annealing brings networks together: give at least 2, received {len(networks)}")
+) -> list[Indices]:
+    """Index arrays to begin with; OptionError for options that cannot be."""
     if moves not in ("layers", "single"):
         raise OptionError(f"moves {moves!r} is unknown; choose layers or single")
     if steps is not None and steps < 1:
         raise OptionError(f"steps must be at least 1, received {steps}")
-    for number, network in enumerate(networks):
-        spec.check_state(network, f"network {number}")
-        require_finite(network, f"network {number}")
-    if start is None:
-        return
-    if len(start) != len(networks):
+    if start is not None and len(start) != len(networks):
         raise OptionError(f"{len(start)} starts for {len(networks)} networks; give one for each")
-    for permutation in start:
-        start_indices(spec, permutation)
+    return [start_indices(spec, one) for one in start or (None,) * len(networks)]

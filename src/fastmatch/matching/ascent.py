@@ -44,7 +44,10 @@ def order_by_weights(
         if way.first:
             for number, network in enumerate(networks[1:], start=1):
                 start[number] = match_weights(spec, networks[0], network, seed=seed).permutation.indices
-        orders.append(_ascend(spec, networks, start, seed) if way.ascends else _order(spec, networks, start))
+        if way.ascends:
+            orders.append(_ascend(spec, networks, start, seed))
+        else:
+            orders.append(Order(start, pair_sum(spec, place(spec, networks, start)), 1, True))
         if progress is not None:
             progress(len(orders), len(ways(reference)))
     return best(orders)
@@ -54,10 +57,6 @@ def pair_sum(spec: PermutationSpec, networks: Sequence[State]) -> float:
     """Sum over all pairs of the inner products of their parameters, float64."""
     names = _parameters(spec)
     return math.fsum(inner(a[name], b[name]) for a, b in combinations(networks, 2) for name in names)
-
-
-def _order(spec: PermutationSpec, networks: Sequence[State], indices: Sequence[Indices]) -> Order:
-    return Order(list(indices), pair_sum(spec, place(spec, networks, indices)), 1, True)
 
 
 def _ascend(spec: PermutationSpec, networks: Sequence[State], start: Sequence[Indices], seed: int) -> Order:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,7 +10,7 @@ from typing import Literal
 from fastmatch.errors import OptionError, SymmetryError
 from fastmatch.matching.activations import match_activations
 from fastmatch.matching.match import Match, Stop
-from fastmatch.matching.midpoint import Midpoint
+from fastmatch.matching.midpoint import WITHOUT_DATA, Midpoint, lowest
 from fastmatch.matching.pair import Pair
 from fastmatch.matching.straight_through import match_straight_through
 from fastmatch.matching.weights import match_weights
@@ -46,22 +45,27 @@ def match_auto(
     """
     if effort not in ("normal", "high"):
         raise OptionError(f"effort {effort!r} is unknown; choose normal or high")
+    if effort == "high" and pair.data is None:
+        raise OptionError("effort high descends on training examples; name data with --data")
     began = time.perf_counter()
+    judge = None if pair.data is None else _judge(pair)
     weights = match_weights(pair.spec, pair.a, pair.b, seed=seed, restarts=restarts, start=start, progress=progress)
-    if pair.data is None:
-        if effort == "high":
-            raise OptionError("effort high descends on training examples; name data with --data")
-        return replace(weights, notes=("without data: weight matching; with data, activations would be tried too",))
-    better = _better(pair, weights, progress)
+    if judge is None:
+        return replace(weights, notes=(WITHOUT_DATA,))
+    better = _better(pair, judge, weights, progress)
     if effort == "high":
         better = _descended(pair, better, seed, progress)
     return replace(better, method=f"auto: {better.method}", seed=seed, seconds=time.perf_counter() - began)
 
 
-def _better(pair: Pair, weights: Match, progress: Callable[[int, int], None] | None) -> Match:
+def _judge(pair: Pair) -> Midpoint:
+    spec, module, a, b, data = pair.seen
+    return Midpoint(spec, module, a, b, data.take(JUDGED))
+
+
+def _better(pair: Pair, judge: Midpoint, weights: Match, progress: Callable[[int, int], None] | None) -> Match:
     """Weight or activation matching, whichever has the lower loss half-way."""
     spec, module, a, b, data = pair.seen
-    judge = Midpoint(spec, module, a, b, data.take(JUDGED))
     found = {"weight": weights}
     notes: tuple[str, ...] = ()
     try:
@@ -71,7 +75,7 @@ def _better(pair: Pair, weights: Match, progress: Callable[[int, int], None] | N
     except Stop:
         notes = ("activations were not compared to the end: stopped",)
     midpoints = {name: judge.loss(match.permutation.indices) for name, match in found.items()}
-    best = min(midpoints, key=lambda name: math.inf if math.isnan(midpoints[name]) else midpoints[name])
+    best = lowest(midpoints)
     midpoints["unaligned"] = judge.loss(spec.identity())
     figures = ", ".join(f"{name} {loss:.4g}" for name, loss in midpoints.items())
     notes += (f"loss half-way on training examples: {figures}; {best} matching is kept",)

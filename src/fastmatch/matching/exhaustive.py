@@ -18,7 +18,7 @@ from fastmatch.interpolation.chain_orders import order_losses
 from fastmatch.interpolation.swaps import Swaps, swaps_of
 from fastmatch.matching.energy import Energy, energy_of
 from fastmatch.matching.match import Match, bare_groups
-from fastmatch.matching.several import pairs_of, require_finite
+from fastmatch.matching.several import finite_pair
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Indices, PermutationSpec
 
@@ -66,9 +66,7 @@ def match_exhaustive(
     """
     began = time.perf_counter()
     count = _count(spec)
-    [(a, b)] = pairs_of(spec, a, b)
-    require_finite(a, "network a")
-    require_finite(b, "network b")
+    a, b = finite_pair(spec, a, b)
     networks = [a, b]
     energy = energy_of("barrier", module, networks, data, alphas)
     whole = swaps_of(spec, module, networks, energy.rows, data, energy.quantity)
@@ -116,7 +114,8 @@ def _lowest(
     slack = _ROUNDING * losses[np.isfinite(losses)].max(initial=1.0)
     bounds = losses - energy.lines[_middle_of(energy)] - slack
     best, tried = spec.identity(), 0
-    before = lowest = barrier(best)
+    before = barrier(best)
+    lowest = math.inf if math.isnan(before) else before
     for number in np.argsort(bounds, kind="stable").tolist():
         if max(bounds[number], 0.0) >= lowest:
             break
@@ -154,7 +153,7 @@ def _middle(
     losses = np.empty(count)
     for number, candidate in enumerate(candidates):
         losses[number] = engine.start([spec.identity(), _unpacked(spec, candidate)])[0]
-        if progress is not None and (number + 1) % 100 in (0, count % 100):
+        if progress is not None and ((number + 1) % 100 == 0 or number + 1 == count):
             progress(number + 1, count)
     return candidates, losses
 

@@ -13,7 +13,7 @@ from fastmatch import assignment
 from fastmatch.assignment import Assignment
 from fastmatch.errors import OptionError
 from fastmatch.matching.descent import Descent
-from fastmatch.matching.match import Match
+from fastmatch.matching.match import Match, Stop
 from fastmatch.matching.outcome import Starts, finite_products, run, start_indices
 from fastmatch.matching.problem import Problem
 from fastmatch.matching.relaxed import Objective, Soft, blend, held_note, soft_groups, vertices
@@ -93,8 +93,11 @@ def match_frank_wolfe(
             run(descent)
         starts.add(descent)
         if progress is not None:
-            progress(number + 1, restarts)
-    notes = held_note(spec, soft_groups(spec), "were matched by the coordinate descent that follows")
+            try:
+                progress(number + 1, restarts)
+            except Stop:
+                break
+    notes = held_note(spec, "were matched by the coordinate descent that follows")
     return starts.match(spec, "frank_wolfe", seed, before, began, notes)
 
 

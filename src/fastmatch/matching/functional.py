@@ -15,7 +15,7 @@ from fastmatch.errors import DataError, OptionError, SymmetryError
 from fastmatch.matching.activations import columns_of, solve_groups
 from fastmatch.matching.joint import insides
 from fastmatch.matching.match import GroupMatch, Match
-from fastmatch.matching.several import pairs_of, require_finite
+from fastmatch.matching.several import finite_pair
 from fastmatch.matching.writers import BATCH_SIZE, State, Writer, find_writers, second_moments
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import Group, Indices, PermutationSpec, float_type
@@ -82,9 +82,7 @@ def match_functional(
     equation 2.
     """
     began = time.perf_counter()
-    [(a, b)] = pairs_of(spec, a, b)
-    require_finite(a, "network a")
-    require_finite(b, "network b")
+    a, b = finite_pair(spec, a, b)
     _check(spec, data, assignment)
     writers, runner = find_writers(module, next(iter(data.batches(BATCH_SIZE)))[0].to(float_type(module.state_dict())))
     writers = [writer for writer in writers if any(_places(spec, writer))]
@@ -158,10 +156,8 @@ class _Task:
         assignment: Literal["exact", "greedy"],
     ) -> None:
         self.spec, self.layers, self.a, self.b, self.assignment = spec, layers, a, b, assignment
-        carriers = {name for group in spec.groups for name in group.base}
-        self.leaves = [group.name for group in spec.groups if group.name not in carriers]
         written = {name for layer in layers for name in layer.places}
-        if blind := [name for name in self.leaves if name not in written]:
+        if blind := [name for name in spec.leaves if name not in written]:
             raise SymmetryError(
                 f"group {blind[0]!r} is written by no linear layer or convolution that can be compared; use --method "
                 "weight"
@@ -186,7 +182,7 @@ class _Task:
     def differences(self, indices: Indices) -> dict[str, float]:
         """Summed difference of the units of every group under these index arrays."""
         found = {}
-        for name, matrix in self._matrices(self.leaves, self.layers, indices).items():
+        for name, matrix in self._matrices(self.spec.leaves, self.layers, indices).items():
             columns = columns_of(self.spec, self.spec.group(name), indices)
             found[name] = float(matrix[np.arange(len(matrix)), columns].sum())
         return found
@@ -210,7 +206,7 @@ class _Task:
         names = {group.name for group in self.spec.groups}
         order = [name for layer in self.layers for name in layer.places]
         found: dict[str, list[str]] = {}
-        for name in sorted(self.leaves, key=order.index):
+        for name in sorted(self.spec.leaves, key=order.index):
             around = [base for base in self.spec.group(name).base if base in names]
             found.setdefault((*around, name)[0], []).append(name)
         return list(found.values())
@@ -261,7 +257,7 @@ def _parallel_sum(first: Tensor, second: Tensor) -> Tensor:
 def _check(spec: PermutationSpec, data: Split, assignment: str) -> None:
     if assignment not in ("exact", "greedy"):
         raise OptionError(f"assignment {assignment!r} is unknown; choose exact or greedy")
-    if assignment == "greedy" and any(insides(spec, group) for group in spec.groups):
+    if assignment == "greedy" and any(group.base for group in spec.groups):
         raise OptionError("units with units inside them, such as attention heads, are not matched greedily; use exact")
     if len(data) < 2:
         raise DataError(f"second moments of {len(data)} example say nothing; use at least 2, better thousands")
@@ -276,11 +272,5 @@ def _figures(
 ) -> GroupMatch:
     """Figures of one group, or of those inside it."""
     parts = [group.name] if group.name in before else [part.name for part in insides(spec, group)]
-    return GroupMatch(
-        name=group.name,
-        size=group.size,
-        objective_before=sum(before.get(name, 0.0) for name in parts),
-        objective_after=sum(after.get(name, 0.0) for name in parts),
-        fixed_points=int((indices[group.name] == np.arange(group.size)).sum()),
-        dead_units=None,
-    )
+    was, now = (sum(found.get(name, 0.0) for name in parts) for found in (before, after))
+    return GroupMatch.of(group, indices[group.name], was, now)

@@ -17,9 +17,9 @@ from fastmatch.matching.match import Match, Stop, bare_groups
 from fastmatch.matching.midpoint import Midpoint, hold_back
 from fastmatch.matching.mixture import State
 from fastmatch.matching.outcome import start_indices
-from fastmatch.matching.several import pairs_of, require_finite
+from fastmatch.matching.several import finite_pair
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import Graph, Indices, PermutationSpec, export_graph, float_type
+from fastmatch.symmetry import Graph, Indices, PermutationSpec, export_at_home, float_type
 
 STEPS = 120
 BATCH_SIZE = 32
@@ -64,10 +64,8 @@ class Run:
         if steps < 1:
             raise OptionError(f"steps must be at least 1, received {steps}")
         self.began = time.perf_counter()
-        [(a, b)] = pairs_of(spec, a, b)
-        require_finite(a, "network a")
-        require_finite(b, "network b")
-        self.spec, self.module, self.a, self.b = spec, module, a, b
+        self.a, self.b = a, b = finite_pair(spec, a, b)
+        self.spec, self.module = spec, module
         self.seed, self.steps = seed, steps
         self.start = None if start is None else start_indices(spec, start)
         self.examples = len(data)
@@ -79,10 +77,7 @@ class Run:
 
     def graph(self) -> Graph:
         """The network, exported where its weights are and moved to where the examples are."""
-        state, example = self.module.state_dict(), self.fit.inputs[:5]
-        home = next((tensor.device for tensor in state.values()), example.device)
-        graph = export_graph(self.module, (example.to(home, float_type(state)),))
-        return graph if home == example.device else graph.to(example.device)
+        return export_at_home(self.module, self.fit.inputs[:5].to(float_type(self.module.state_dict())))
 
     def batches(self) -> Iterator[tuple[float, Tensor, Tensor]]:
         """For every step, a number from 0 to 1, and a batch; examples come round in a random order."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastmatch.permutation import Permutation
-from fastmatch.symmetry import PermutationSpec
+from fastmatch.symmetry import Group, PermutationSpec
 
 Measure = Literal["similarity", "loss", "error", "barrier", "difference"]
 
@@ -34,6 +34,13 @@ class GroupMatch:
     objective_after: float
     fixed_points: int
     dead_units: int | None
+
+    @classmethod
+    def of(
+        cls, group: Group, index: np.ndarray, before: float = math.nan, after: float = math.nan, dead: int | None = None
+    ) -> GroupMatch:
+        """Figures of a group with this index array."""
+        return cls(group.name, group.size, before, after, int((index == np.arange(group.size)).sum()), dead)
 
 
 @dataclass(frozen=True)
@@ -149,14 +156,4 @@ def inconsistency(between: Callable[[int, int], Permutation], networks: int) -> 
 
 def bare_groups(spec: PermutationSpec, indices: Mapping[str, np.ndarray]) -> tuple[GroupMatch, ...]:
     """Figures of the groups for methods that have no objective for each."""
-    return tuple(
-        GroupMatch(
-            name=group.name,
-            size=group.size,
-            objective_before=math.nan,
-            objective_after=math.nan,
-            fixed_points=int((indices[group.name] == np.arange(group.size)).sum()),
-            dead_units=None,
-        )
-        for group in spec.groups
-    )
+    return tuple(GroupMatch.of(group, indices[group.name]) for group in spec.groups)

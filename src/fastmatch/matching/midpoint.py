@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,6 +17,9 @@ from fastmatch.symmetry import PermutationSpec
 HELD = 500
 _SHARE = 5  # Of few examples, one in five is held back.
 _SEED = 7  # Not that of subsets and orders of training: what is held back is no prefix of either.
+
+
+WITHOUT_DATA = "without data: weight matching; with data, activations would be tried too"
 
 
 class Held(NamedTuple):
@@ -46,6 +50,11 @@ def hold_back(data: Split) -> Held:
     )
 
 
+def lowest(losses: Mapping[str, float]) -> str:
+    """Name of the lowest loss. NaN, of a network that overflows between others, counts as infinite."""
+    return min(losses, key=lambda name: math.inf if math.isnan(losses[name]) else losses[name])
+
+
 class Midpoint:
     """Loss half-way between a and permuted b, in nats; BatchNorm takes its statistics from the same examples.
 
@@ -55,8 +64,6 @@ class Midpoint:
         State dicts of ``module``.
     examples
         Training examples.
-    rows
-        About how many permutations will be judged, by which the evaluator chooses how.
     """
 
     def __init__(
@@ -66,11 +73,9 @@ class Midpoint:
         a: Mapping[str, Tensor],
         b: Mapping[str, Tensor],
         examples: Split,
-        *,
-        rows: int | None = None,
     ) -> None:
         self._spec, self._a, self._b = spec, a, b
-        self._evaluator = Evaluator(module, {"held": examples}, examples, rows=rows)
+        self._evaluator = Evaluator(module, {"held": examples}, examples)
 
     def loss(self, indices: Mapping[str, np.ndarray]) -> float:
         """Mean cross-entropy of ``(a + P b) / 2``, P with these index arrays."""

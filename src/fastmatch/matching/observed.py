@@ -29,11 +29,9 @@ def find_places(
 ) -> tuple[dict[str, Places], Graph]:
     """Places of the groups without insides, on the values of a graph; what has insides is judged by theirs."""
     taps, graph = observe(spec, module, (example.to(float_type(module.state_dict())),))
-    carriers = {name for group in spec.groups for name in group.base}
-    leaves = [group.name for group in spec.groups if group.name not in carriers]
-    if blind := [name for name in leaves if name not in taps]:
+    if blind := [name for name in spec.leaves if name not in taps]:
         raise SymmetryError(f"group {blind[0]!r} has no activation to compare; use --method weight")
-    return {name: _places(taps[name], similarity) for name in leaves}, graph
+    return {name: _places(taps[name], similarity) for name in spec.leaves}, graph
 
 
 def _places(tap: Tap, similarity: Similarity) -> Places:

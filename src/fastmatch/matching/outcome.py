@@ -108,18 +108,11 @@ class Starts:
 def _figures(
     problem: Problem, name: str, before: Mapping[str, float], after: Mapping[str, float], indices: Indices
 ) -> GroupMatch:
-    index = indices[name]
     group = problem.spec.group(name)
     tensors = problem.tensors(name) if name in problem.groups else []
     dead = 0
     if tensors:
         first, second = problem.norms(name)
         dead = int(((first == 0) | (second[problem.spec.source(group, indices)] == 0)).sum())
-    return GroupMatch(
-        name=name,
-        size=group.size,
-        objective_before=sum(before[tensor] for tensor in tensors),
-        objective_after=sum(after[tensor] for tensor in tensors),
-        fixed_points=int((index == np.arange(group.size)).sum()),
-        dead_units=dead,
-    )
+    was, now = (sum(found[tensor] for tensor in tensors) for found in (before, after))
+    return GroupMatch.of(group, indices[name], was, now, dead)

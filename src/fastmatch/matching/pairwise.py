@@ -15,7 +15,7 @@ from fastmatch.matching.match import Match, inconsistency
 from fastmatch.matching.methods import match
 from fastmatch.matching.order import State
 from fastmatch.matching.pair import Pair
-from fastmatch.matching.universe import check_networks
+from fastmatch.matching.several import networks_of
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import PermutationSpec
 
@@ -84,7 +84,7 @@ def match_pairs(
     OptionError, PermutationError, DataError, SymmetryError
         As :func:`match_many` and the method.
     """
-    check_networks(spec, networks)
+    networks = networks_of(spec, networks)
     pairs = list(combinations(range(len(networks)), 2))
     matches = {}
     for i, j in pairs:

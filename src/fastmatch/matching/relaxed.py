@@ -20,28 +20,19 @@ def soft_groups(spec: PermutationSpec) -> list[Group]:
     Which head goes where and which coordinate inside it cannot be averaged apart from each other: what has a base or
     is one (heads, blocks of channels) is held where it is by methods that average.
     """
-    carriers = {name for group in spec.groups for name in group.base}
+    leaves = spec.leaves
     return [
-        group
-        for group in spec.groups
-        if group.size and spec.matched(group) and not group.base and group.name not in carriers
+        group for group in spec.groups if group.size and spec.matched(group) and not group.base and group.name in leaves
     ]
 
 
-def held_note(spec: PermutationSpec, soft: Sequence[Group], then: str) -> tuple[str, ...]:
+def held_note(spec: PermutationSpec, then: str) -> tuple[str, ...]:
     """What to tell users of the groups that stay out of a relaxation; nothing if there are none."""
-    names = {group.name for group in soft}
+    names = {group.name for group in soft_groups(spec)}
     held = [group.name for group in spec.groups if group.name not in names]
     if not held:
         return ()
     return (f"{len(held)} groups (inside or around others, or on buffers alone), such as {held[0]!r}, {then}",)
-
-
-def vertex(index: np.ndarray, like: Tensor) -> Tensor:
-    """Matrix of a permutation: one at ``[i, index[i]]``; on the device and of the type of ``like``."""
-    matrix = torch.zeros(len(index), len(index), dtype=like.dtype, device=like.device)
-    matrix[torch.arange(len(index)), torch.tensor(index)] = 1
-    return matrix
 
 
 def soft_permute(spec: PermutationSpec, state: State, soft: Soft, names: Sequence[str] | None = None) -> State:
@@ -60,7 +51,7 @@ def soft_permute(spec: PermutationSpec, state: State, soft: Soft, names: Sequenc
     return {name: _mixed(spec, name, state[name], soft) for name in (state if names is None else names)}
 
 
-def carriers(spec: PermutationSpec, names: Mapping[str, object]) -> list[str]:
+def tensors_of(spec: PermutationSpec, names: Mapping[str, object]) -> list[str]:
     """Parameters that some of these groups are on."""
     return list(
         dict.fromkeys(place.tensor for group in spec.groups if group.name in names for place in spec.matched(group))
@@ -114,8 +105,13 @@ def blend(first: Soft, second: Soft, share: float) -> dict[str, Tensor]:
 
 
 def vertices(indices: Indices, soft: Soft) -> dict[str, Tensor]:
-    """Matrices of index arrays, one for each of ``soft`` and like it."""
-    return {name: vertex(indices[name], matrix) for name, matrix in soft.items()}
+    """Matrices of index arrays, one for each of ``soft`` and like it: one at ``[i, index[i]]``."""
+    found = {}
+    for name, like in soft.items():
+        size = len(indices[name])
+        found[name] = torch.zeros(size, size, dtype=like.dtype, device=like.device)
+        found[name][torch.arange(size), torch.tensor(indices[name])] = 1
+    return found
 
 
 class Objective:
@@ -126,7 +122,7 @@ class Objective:
 
     def __init__(self, spec: PermutationSpec, a: State, b: State, names: Mapping[str, object]) -> None:
         self._spec, self._a, self._b = spec, a, b
-        self._tensors = carriers(spec, names)
+        self._tensors = tensors_of(spec, names)
         self.degree = max((degree(spec, tensor, names) for tensor in self._tensors), default=0)
 
     def value(self, soft: Soft) -> float:

@@ -74,6 +74,33 @@ def _detached(state: State) -> State:
     return {name: tensor.detach() if isinstance(tensor, Tensor) else tensor for name, tensor in state.items()}
 
 
+def finite_pair(spec: PermutationSpec, a: State, b: State) -> tuple[State, State]:
+    """Two networks that fit the spec and are finite; see :func:`pairs_of` and :func:`require_finite`."""
+    [(a, b)] = pairs_of(spec, a, b)
+    require_finite(a, "network a")
+    require_finite(b, "network b")
+    return a, b
+
+
+def networks_of(spec: PermutationSpec, networks: Sequence[State]) -> list[State]:
+    """Networks to line up, without gradients.
+
+    Raises
+    ------
+    OptionError
+        Fewer than two.
+    PermutationError
+        One does not fit the spec, or holds NaN or infinite weights.
+    """
+    if len(networks) < 2:
+        counted = "one network" if networks else "no networks"
+        raise OptionError(f"received {counted}; give at least two to line up")
+    for number, network in enumerate(networks):
+        spec.check_state(network, f"network {number}")
+        require_finite(network, f"network {number}")
+    return [_detached(network) for network in networks]
+
+
 def side_by_side(spec: PermutationSpec, pairs: Sequence[tuple[State, State]]) -> Sides:
     """Each side's state dicts as those of one network, whose groups stand on the tensors of all of them.
 

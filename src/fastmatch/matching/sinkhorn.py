@@ -78,7 +78,7 @@ def descend(run: Run, loss: Loss) -> Iterator[Indices]:
     if first is None:
         found = match_activations(spec, run.module, run.a, run.b, run.fit.take(EXAMPLES))
         first = dict(found.permutation.indices)
-    run.notes = held_note(spec, soft_groups(spec), "are in the order of the start")
+    run.notes = held_note(spec, "are in the order of the start")
     yield first
     scores = _Scores(spec, first, run.a, run.b)
     if not scores.leaves:

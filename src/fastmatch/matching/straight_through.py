@@ -125,7 +125,7 @@ def similarities(run: Run) -> Beginning:
     spec = run.spec
     indices, views, graph = compare(spec, run.module, [(run.a, run.b)], run.fit.take(EXAMPLES), "summed")
     moving = soft_groups(spec)
-    run.notes = held_note(spec, moving, "are in the order of the start")
+    run.notes = held_note(spec, "are in the order of the start")
     matrices = {group.name: views[group.name].matrix for group in moving}
     return Beginning(run.start or indices, matrices, graph)
 

@@ -57,7 +57,7 @@ def order_by_activations(
         found = best([seen.order(way.first, way.ascends, done, seed) for way in ways(reference)])
         indices = [spec.compose(index, step) for index, step in zip(indices, found.indices, strict=True)]
         after, rounds, converged = after + found.objective, rounds + found.rounds, converged and found.converged
-        done |= {name for step in found.indices for name in step}
+        done |= seen.pairs.keys() | {name for step in found.indices for name in step}
         plain |= {name: pairs for name, pairs in seen.pairs.items() if not spec.group(name).base}
     indices = _settle(spec, networks, indices, plain, to_first=reference == "first")
     return before, Order(indices, after, rounds, converged)

@@ -15,9 +15,9 @@ from fastmatch.errors import DataError, OptionError, SymmetryError
 from fastmatch.interpolation import Evaluator
 from fastmatch.matching.ascent import order_by_weights, pair_sum
 from fastmatch.matching.match import JointMatch
-from fastmatch.matching.midpoint import hold_back
+from fastmatch.matching.midpoint import WITHOUT_DATA, hold_back, lowest
 from fastmatch.matching.order import Order, Reference, State
-from fastmatch.matching.several import require_finite
+from fastmatch.matching.several import networks_of
 from fastmatch.matching.synchronise import order_by_activations
 from fastmatch.permutation import Permutation
 from fastmatch.symmetry import PermutationSpec
@@ -39,11 +39,11 @@ def match_many(
 ) -> JointMatch:
     """Bring networks to a common order of units, so that all of them line up with each other.
 
-    The objective is the sum of the similarities of all pairs: inner products of weights, or correlations of
-    activations (Pearson, after the nonlinearity). Around every cycle of networks the permutations compose to the
-    identity, whatever the reference. Permuted copies of one network come back by ``"first"`` and ``"universe"`` where
-    matching of a pair recovers a permutation; the ascent of ``"mean"`` begins with units that do not correspond, and
-    may end short of that.
+    The objective is the sum of the similarities of all pairs: inner products of weights, or correlations of activations
+    after and before the nonlinearity (``"summed"`` of :func:`match_activations`). Around every cycle of networks the
+    permutations compose to the identity, whatever the reference. Permuted copies of one network come back by
+    ``"first"`` and ``"universe"`` where matching of a pair recovers a permutation; the ascent of ``"mean"`` begins with
+    units that do not correspond, and may end short of that.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def match_many(
     PermutationError
         A network does not fit the spec, or holds NaN or infinite weights.
     DataError
-        Activations are to be compared and there are no data, or fewer than two examples.
+        Activations are to be compared and there are no data, or fewer than two examples; four for ``"auto"``.
     SymmetryError
         The network cannot be traced, or a group has no activation.
 
@@ -85,7 +85,7 @@ def match_many(
     Crisostomi et al. 2024, "C2M3: Cycle-Consistent Multi-Model Merging", equation 5; Ainsworth et al. 2023, appendix
     A.10 (MergeMany).
     """
-    check_networks(spec, networks)
+    networks = networks_of(spec, networks)
     if reference not in ("universe", "mean", "first"):
         raise OptionError(f"reference {reference!r} is unknown; choose universe, mean or first")
     if method not in ("auto", "weight", "activation"):
@@ -99,16 +99,6 @@ def match_many(
     if module is None or data is None:
         raise DataError("activations are compared on training examples; give the network and its data")
     return _by_activations(spec, networks, module, data, reference, seed, progress)
-
-
-def check_networks(spec: PermutationSpec, networks: Sequence[State]) -> None:
-    """Raise OptionError for fewer than two networks, PermutationError for one that does not fit or is not finite."""
-    if len(networks) < 2:
-        counted = "one network" if networks else "no networks"
-        raise OptionError(f"received {counted}; give at least two to line up")
-    for number, network in enumerate(networks):
-        spec.check_state(network, f"network {number}")
-        require_finite(network, f"network {number}")
 
 
 def _by_weights(
@@ -163,13 +153,12 @@ def _judged(
     progress: Progress | None,
 ) -> JointMatch:
     """Weights and activations; the one whose mean of networks has the lower loss."""
-    weights = _by_weights(spec, networks, reference, seed, progress)
     if module is None or data is None:
-        return replace(weights, notes=("without data: weight matching; with data, activations would be tried too",))
-    began = time.perf_counter() - weights.seconds
+        return replace(_by_weights(spec, networks, reference, seed, progress), notes=(WITHOUT_DATA,))
+    began = time.perf_counter()
     fit, held = hold_back(data)
     evaluator = Evaluator(module, {"held": held}, held)
-    found = {"weight": weights}
+    found = {"weight": _by_weights(spec, networks, reference, seed, progress)}
     notes: tuple[str, ...] = ()
     try:
         found["activation"] = _by_activations(spec, networks, module, fit, reference, seed, progress)
@@ -180,7 +169,7 @@ def _judged(
         placed = [one.apply(network) for one, network in zip(match.permutations, networks, strict=True)]
         mean = np.full((1, len(networks)), 1 / len(networks))
         losses[name] = float(evaluator.evaluate(placed, mean)["held"].loss[0])
-    best = min(losses, key=lambda name: losses[name])
+    best = lowest(losses)
     figures = ", ".join(f"{name} {loss:.4g}" for name, loss in losses.items())
     notes += (f"loss of the mean of all networks on held-back training examples: {figures}; {best} matching is kept",)
     seconds = time.perf_counter() - began

@@ -54,8 +54,7 @@ def match_weights(
     restarts
         Number of starts; the best objective wins, and more are never worse. The first is the published descent from
         ``start``. The second begins at random and sees its similarities through noise that falls to nothing over 30
-        sweeps before it descends; the others do so from the best permutation so far. On trained networks one or two
-        of them find more than a hundred plain descents from random permutations do, each in the time of five to ten.
+        sweeps before it descends; the others do so from the best permutation so far.
     start
         Permutation to begin with, such as one by activations. The identity if None.
     progress

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from fastmatch.data import Split, batch_count
 from fastmatch.devices import full_float32
-from fastmatch.symmetry import GraphRunner, Indices, Occurrence, PermutationSpec, export_graph, float_type
+from fastmatch.symmetry import GraphRunner, Indices, Occurrence, PermutationSpec, export_at_home, float_type
 
 State = Mapping[str, Tensor]
 BATCH_SIZE = 250
@@ -73,10 +73,7 @@ def find_writers(module: nn.Module, example: Tensor) -> tuple[list[Writer], Grap
     SymmetryError
         The network cannot be exported.
     """
-    home = next((tensor.device for tensor in module.state_dict().values()), example.device)
-    graph = export_graph(module, [example.to(home)])
-    if example.device != home:
-        graph = graph.to(example.device)
+    graph = export_at_home(module, example)
     names = {node: source.name for node, source in graph.placeholders() if source.kind == "state"}
     found: dict[tuple[str, str | None], list[fx.Node]] = {}
     for node in graph.module.graph.nodes:

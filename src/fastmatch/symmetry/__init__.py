@@ -1,7 +1,17 @@
 """Which parameter axes share a permutation: the spec, the tracer, the rules, the certificate."""
 
 from fastmatch.symmetry.certificate import Certificate, certify, certify_spec, same_function
-from fastmatch.symmetry.graph import Graph, GraphRunner, call, eval_mode, export_graph, float_type, tied_names, wide
+from fastmatch.symmetry.graph import (
+    Graph,
+    GraphRunner,
+    call,
+    eval_mode,
+    export_at_home,
+    export_graph,
+    float_type,
+    tied_names,
+    wide,
+)
 from fastmatch.symmetry.layout import Bases, Box, Factor, Indices, Occurrence, TensorLayout
 from fastmatch.symmetry.notation import load_spec
 from fastmatch.symmetry.spec import Group, PermutationSpec, Pin
@@ -26,6 +36,7 @@ __all__ = [
     "certify",
     "certify_spec",
     "eval_mode",
+    "export_at_home",
     "export_graph",
     "float_type",
     "load_spec",

@@ -124,6 +124,24 @@ def export_graph(module: nn.Module, inputs: Sequence[Tensor]) -> Graph:
     return Graph(program.graph_module, sources, "export")
 
 
+def export_at_home(module: nn.Module, example: Tensor) -> Graph:
+    """Export a network of one input where its weights are, to run where ``example`` is.
+
+    Raises
+    ------
+    SymmetryError
+        As :func:`export_graph`.
+    """
+    home = home_of(module, example.device)
+    graph = export_graph(module, (example.to(home),))
+    return graph if home == example.device else graph.to(example.device)
+
+
+def home_of(module: nn.Module, otherwise: torch.device) -> torch.device:
+    """Where the weights of a network are, if it has any."""
+    return next((tensor.device for tensor in module.state_dict().values()), otherwise)
+
+
 def _source(spec: InputSpec, program: ExportedProgram) -> Source:
     name = str(spec.target)
     if spec.kind == InputKind.USER_INPUT:

@@ -102,6 +102,12 @@ class PermutationSpec:
         names = ", ".join(repr(group.name) for group in self.groups)
         raise SymmetryError(f"no group {name!r}; the groups are {names or 'none'}")
 
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """Names of the groups that have no others inside them."""
+        bases = {name for group in self.groups for name in group.base}
+        return tuple(group.name for group in self.groups if group.name not in bases)
+
     def matched(self, group: Group) -> tuple[Occurrence, ...]:
         """Occurrences on parameters: buffers are permuted, never matched on."""
         return tuple(place for place in group.occurrences if not self.tensors[place.tensor].buffer)

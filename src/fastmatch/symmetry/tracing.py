@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from fastmatch.errors import OptionError, SymmetryError
 from fastmatch.symmetry.extract import extract
-from fastmatch.symmetry.graph import Graph
+from fastmatch.symmetry.graph import Graph, home_of
 from fastmatch.symmetry.spec import Group, PermutationSpec
 from fastmatch.symmetry.taps import Tap, find_taps
 from fastmatch.symmetry.tracer import Method, trace_graph
@@ -63,7 +63,7 @@ def observe(spec: PermutationSpec, module: nn.Module, inputs: Sequence[Tensor]) 
         The network cannot be exported, or its groups are not those of ``spec``.
     """
     device = inputs[0].device
-    home = next((tensor.device for tensor in module.state_dict().values()), device)
+    home = home_of(module, device)
     tracer = trace_graph(module, [tensor.to(home) for tensor in inputs])
     extraction = extract(tracer)
     traced = {group.name: _axes(group) for group in extraction.spec.groups}
