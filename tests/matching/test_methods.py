@@ -13,6 +13,11 @@ from fastmatch.matching import Stop, match_weights
 from fastmatch.matching.midpoint import HELD, Midpoint, hold_back, lowest
 
 MODEL = "mlp(64, 16, 16, 10)"
+CANDIDATES = {  # Of auto.
+    "weight": {"method": "weight", "restarts": 5},
+    "activation (summed)": {"method": "activation", "similarity": "summed"},
+    "activation (pearson)": {"method": "activation", "similarity": "pearson"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +41,25 @@ def test_auto_finds_a_planted_permutation(trained, planted):
 
 def test_auto_keeps_the_lower_loss_half_way_and_says_so(trained):
     found = match(trained, seed=3)
-    kept = min(("weight", "activation"), key=lambda name: found.midpoints[name])
-    alone = match(trained, kept, seed=3, restarts=5 if kept == "weight" else None)
+    kept = min(CANDIDATES, key=lambda name: found.midpoints[name])
+    alone = match(trained, seed=3, **CANDIDATES[kept])
     assert found.permutation == alone.permutation
-    assert found.method.startswith("auto: " + kept)
+    assert found.method == "auto: " + kept
     assert f"{kept} matching is kept" in found.notes[-1]
     middle = evaluate(trained.module, [trained.a, found.permutation.apply(trained.b)], [[0.5, 0.5]], trained.data)
     assert found.midpoints[kept] == pytest.approx(middle.loss[0], rel=1e-6)
 
 
 def test_auto_follows_the_judge(trained, monkeypatch):
-    """The other one is kept where the loss half-way says so."""
+    """Another one is kept where the loss half-way says so; users are told if it is none to be glad of."""
     kept = {}
-    for better in ("weight", "activation"):
-        losses = iter((1.0, 2.0, 3.0) if better == "weight" else (2.0, 1.0, 3.0))
+    for best in CANDIDATES:
+        losses = iter([*(1.0 if name == best else 2.0 for name in CANDIDATES), 0.5 if best == "weight" else 3.0])
         monkeypatch.setattr(Midpoint, "loss", lambda *_, losses=losses: next(losses))
-        kept[better] = match(trained)
-    assert [found.method.split()[1] for found in kept.values()] == ["weight", "activation"]
-    assert kept["weight"].permutation != kept["activation"].permutation
+        kept[best] = match(trained)
+        assert ("no match is lower" in kept[best].notes[-1]) == (best == "weight")
+    assert [found.method for found in kept.values()] == [f"auto: {name}" for name in CANDIDATES]
+    assert all(found.permutation == match(trained, **CANDIDATES[name]).permutation for name, found in kept.items())
 
 
 def test_auto_without_data_matches_weights(trained):
@@ -76,8 +82,8 @@ def test_losses_that_are_nan_are_not_the_lowest():
     assert lowest({"first": 1.0, "second": math.nan}) == "first"
 
 
-def test_high_effort_goes_on_from_the_better_one(trained):
-    found, start = match(trained, effort="high", seed=1), match(trained, seed=1)
+def test_high_effort_goes_on_from_the_best_one(trained):
+    found, start = match(trained, effort="high"), match(trained)
     judge = Midpoint(trained.spec, trained.module, trained.a, trained.b, hold_back(trained.data).held)
     assert found.midpoints["start"] == pytest.approx(judge.loss(start.permutation.indices), rel=1e-6)
     assert found.objective_after == pytest.approx(judge.loss(found.permutation.indices), rel=1e-6)

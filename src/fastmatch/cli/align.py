@@ -45,7 +45,7 @@ Example:
 )
 @click.option("--restarts", type=int, help="Starts of weight matching; the best objective wins.")
 @click.option("--steps", type=int, help="Steps of methods that take many.  [default: the method's]")
-@click.option("--effort", type=click.Choice(["normal", "high"]), help="Of auto: high also descends from the better.")
+@click.option("--effort", type=click.Choice(["normal", "high"]), help="Of auto: high also descends from the best.")
 @click.option("--start", metavar="FILE", help="Alignment to begin with, such as one by activations.")
 @options.seed
 @options.model
