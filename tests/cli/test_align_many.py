@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import pytest
 
 import fastmatch
-from fastmatch.cli import align_many, main
-from tests.cli.running import FILES, run
+from fastmatch.cli import align_many
+from tests.cli.running import FILES, fails, run
 
 
 def states():
@@ -104,11 +104,5 @@ def test_two_networks_with_a_reference_and_names_that_are_alike(folder, monkeypa
     ],
 )
 def test_bad_input_is_one_line(folder, monkeypatch, capsys, arguments, message):
-    monkeypatch.setattr("sys.argv", ["fastmatch", "align", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in fails(monkeypatch, capsys, "align", *arguments)
     assert not (folder / "alignments").exists()

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fastmatch import METHODS, cli
-from tests.cli.running import run
+from tests.cli.running import fails, run
 
 TRAIN = "train", "mlp(64, 12, 10)", "--data", "digits", "--epochs", "5"
 
@@ -63,10 +63,4 @@ def test_align_explains_its_choice(folder, monkeypatch, capsys):
     ],
 )
 def test_wrong_input_is_one_line(folder, monkeypatch, capsys, arguments, message):
-    monkeypatch.setattr("sys.argv", ["fastmatch", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        cli.main()
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert message in error
-    assert len(error.strip().splitlines()) == 1
+    assert message in fails(monkeypatch, capsys, *arguments)

@@ -6,7 +6,7 @@ import pytest
 
 import fastmatch
 from fastmatch.cli import cli, main
-from tests.cli.running import run
+from tests.cli.running import fails, run
 
 MODEL = "mlp(64, 24, 16, 10)"
 FAST = ["--alphas", "3", "--limit", "100"]
@@ -26,14 +26,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _here(folder, monkeypatch):
     monkeypatch.chdir(folder)
-
-
-def fails(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr("sys.argv", ["fastmatch", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
-    return capsys.readouterr().err
 
 
 def test_both_pairs_of_an_alignment_are_compared(monkeypatch, capsys, tmp_path):

@@ -6,8 +6,7 @@ import pytest
 import torch
 
 import fastmatch
-from fastmatch.cli import main
-from tests.cli.test_road import run
+from tests.cli.running import fails, run
 
 FACTORY = """
 import torch
@@ -48,17 +47,6 @@ def folder(tmp_path, monkeypatch):
 PLAIN = ("--model", "nets.py:plain")
 
 
-def refuse(monkeypatch, capsys, *arguments):
-    """Run a command that must fail, and return its one line."""
-    monkeypatch.setattr("sys.argv", ["fastmatch", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    captured = capsys.readouterr()
-    assert stop.value.code == 2
-    assert len(captured.err.strip().splitlines()) == 1
-    return captured.err
-
-
 def test_layers_that_are_alike_are_one_row_and_all_are_in_the_json(folder, monkeypatch, capsys):
     out = run(monkeypatch, capsys, "inspect", "a.pt", *PLAIN, "--json", "report.json")
     assert "encoder.layers.*.self_attn#inside (2 alike)" in out
@@ -88,7 +76,7 @@ def test_an_edited_spec_that_is_wrong_is_refused_with_the_group_at_fault(folder,
     data = json.loads((folder / "spec.json").read_text())
     data["tensors"][f"{layer}1.bias"]["axes"] = ["[10]"]
     (folder / "wrong.json").write_text(json.dumps(data))
-    line = refuse(monkeypatch, capsys, *command, *PLAIN, "--spec", "wrong.json")
+    line = fails(monkeypatch, capsys, *command, *PLAIN, "--spec", "wrong.json")
     assert f"group '{layer}1' ({layer}1.weight[0], {layer}2.weight[1])" in line
     assert not (folder / "alignment.safetensors").exists()
 
@@ -99,12 +87,12 @@ def test_frozen_groups_do_not_move(folder, monkeypatch, capsys):
     assert sorted(permutation.indices) == sorted(
         f"encoder.layers.1.{name}" for name in ("self_attn#blocks", "self_attn#inside", "self_attn#inside2", "linear1")
     )
-    assert "no group fits 'nobody'" in refuse(monkeypatch, capsys, "inspect", "a.pt", *PLAIN, "--freeze", "nobody")
+    assert "no group fits 'nobody'" in fails(monkeypatch, capsys, "inspect", "a.pt", *PLAIN, "--freeze", "nobody")
 
 
 def test_a_network_that_cannot_be_exported_is_traced_on_request(folder, monkeypatch, capsys):
     model = ("--model", "nets.py:branching")
-    assert "--tracing run" in refuse(monkeypatch, capsys, "inspect", "a.pt", *model)
+    assert "--tracing run" in fails(monkeypatch, capsys, "inspect", "a.pt", *model)
     out = run(monkeypatch, capsys, "inspect", "a.pt", *model, "--tracing", "run")
     assert "traced one run: branches that depend on data are followed as taken" in out
     assert "9 groups" in out

@@ -11,7 +11,7 @@ from fastmatch import checkpoints, networks
 from fastmatch.checkpoints import Card
 from fastmatch.cli import cli, main
 from fastmatch.interpolation.pairs import Segments
-from tests.cli.running import run
+from tests.cli.running import fails, run
 
 MODEL = "mlp(64, 16, 10)"
 FILES = ["a.pt", "b.pt", "c.pt"]
@@ -121,21 +121,10 @@ def test_an_interrupted_matrix_goes_on(folder, monkeypatch, capsys):
     ids=str,
 )
 def test_bad_input_ends_in_one_line(folder, monkeypatch, capsys, arguments, message):
-    monkeypatch.setattr("sys.argv", ["fastmatch", "matrix", "--limit", "50", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    captured = capsys.readouterr()
-    assert stop.value.code == 2
-    assert captured.err.count("\n") == 1
-    assert message in captured.err
+    assert message in fails(monkeypatch, capsys, "matrix", "--limit", "50", *arguments)
 
 
 def test_other_options_do_not_extend_a_result(folder, monkeypatch, capsys):
     run(monkeypatch, capsys, "matrix", "a.pt", "b.pt", *SHORT, "--json", "out.json")
-    monkeypatch.setattr(
-        "sys.argv", ["fastmatch", "matrix", "a.pt", "b.pt", *SHORT, "--seed", "1", "--json", "out.json"]
-    )
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
-    assert "was made with seed 0, not 1" in capsys.readouterr().err
+    error = fails(monkeypatch, capsys, "matrix", "a.pt", "b.pt", *SHORT, "--seed", "1", "--json", "out.json")
+    assert "was made with seed 0, not 1" in error

@@ -10,7 +10,7 @@ import torch
 import fastmatch
 from fastmatch import checkpoints
 from fastmatch.cli import main
-from tests.cli.running import FILES, MODEL, run
+from tests.cli.running import FILES, MODEL, fails, run
 
 
 def test_the_merged_checkpoint_is_that_of_the_public_function(folder, monkeypatch, capsys):
@@ -85,11 +85,5 @@ def test_parts_of_different_label_noise_are_refused(folder, monkeypatch, capsys)
     ],
 )
 def test_bad_input_is_one_line(folder, monkeypatch, capsys, arguments, message):
-    monkeypatch.setattr("sys.argv", ["fastmatch", "merge", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    error = capsys.readouterr().err
-    assert stop.value.code == 2
-    assert message in error
-    assert error.count("\n") == 1
+    assert message in fails(monkeypatch, capsys, "merge", *arguments)
     assert not (folder / "m.pt").exists()

@@ -8,10 +8,9 @@ import torch
 import fastmatch
 from fastmatch import checkpoints, networks
 from fastmatch.checkpoints import Card
-from fastmatch.cli import main
 from fastmatch.cli.resume import Entries
 from fastmatch.errors import OutputError
-from tests.cli.running import run
+from tests.cli.running import fails, run
 
 MODEL = "mlp(64, 4, 10)"
 FACTORY = """
@@ -36,14 +35,6 @@ def write(path, seed, scale=1.0):
     state = {name: scale * tensor for name, tensor in networks.build(MODEL).state_dict().items()}
     path.parent.mkdir(exist_ok=True)
     checkpoints.write(path, state, Card(model=MODEL))
-
-
-def fails(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr("sys.argv", ["fastmatch", *arguments])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert stop.value.code == 2
-    return capsys.readouterr().err
 
 
 def test_entries_are_read_back_and_an_edited_file_is_refused(folder):
