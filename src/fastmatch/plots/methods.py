@@ -10,7 +10,8 @@ from fastmatch.interpolation import Barriers
 from fastmatch.plots.canvas import new_figure, save
 
 _MARKERS = "os^Dv<>Pph*X8d"
-_PALETTE = "tab20"  # A pair has two shades of one colour: neighbours get different ones.
+# Pairs of shades: methods beside each other get different colours, and the networks as they are the grey one.
+_PALETTE, _GREYS = "tab20", (14, 15)
 
 
 def draw_methods(
@@ -28,9 +29,10 @@ def draw_methods(
     lines, points = figure.subplots(1, 2)
     from matplotlib import colormaps
 
-    known, shades = [], colormaps[_PALETTE](range(20))
+    known = []
+    shades = colormaps[_PALETTE]([number for number in range(20) if number not in _GREYS])
     for place, (name, pair) in enumerate(curves.items()):
-        colour, height = shades[(2 * place + place // 10) % len(shades)], barriers.heights[pair]["test"]["loss"]
+        colour, height = shades[(2 * place + place // 9) % len(shades)], barriers.heights[pair]["test"]["loss"]
         values = barriers.means[pair]["test"]["loss"]
         if name not in seconds:
             (line,) = lines.plot(barriers.alphas, values, "--", color="#8c8c8c", label=name)
