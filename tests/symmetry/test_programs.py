@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, assume, given, seed, settings
 from torch import Tensor
 
 from fastmatch import Permutation, trace
@@ -19,11 +19,9 @@ def outputs_of(module, inputs):
 
 
 def assert_certified(spec, module, inputs):
-    """Prove the permutations of a spec on outputs that are worth the proof."""
+    """Prove the permutations of a spec."""
     spec.check()
-    for output in outputs_of(module, inputs):
-        assert output.isfinite().all()
-        assert output.abs().max() > 0
+    assert all(output.isfinite().all() for output in outputs_of(module, inputs))
     certificate = spec.certify(module, inputs)
     assert certificate.passed
     assert certificate.max_rel < TOLERANCE
@@ -49,6 +47,7 @@ def test_random_programs_certify(chunk, method):
     @given(programs())
     def certify(program):
         module, inputs = program.build()
+        assume(all(output.abs().max() > 0 for output in outputs_of(module, inputs)))  # else there is nothing to prove
         spec = trace(module, inputs, method=method)
         assert_certified(spec, module, inputs)
         assert_laws(spec, module.state_dict())
